@@ -1,0 +1,226 @@
+"""A small typed emitter of LLVM IR text: one function at a time, explicit vectors, no passes.
+
+A `Val` is an SSA name (or literal) with a `Ty`; methods append one instruction and return its `Val`. Intrinsics are
+declared as they are used. Nothing here chooses anything: what is asked for is what is written.
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import lru_cache
+
+from .scalar import Type
+
+
+class Ty:
+    """An LLVM value type: `kind` is ``i`` (any integer, i1 included), ``f`` or ``p``; `lanes` 1 means scalar."""
+
+    __slots__ = ("bits", "kind", "lanes", "ll", "suffix")
+
+    def __init__(self, kind: str, bits: int, lanes: int) -> None:
+        self.kind = kind
+        self.bits = bits
+        self.lanes = lanes
+        name = {"i": f"i{bits}", "f": {16: "half", 32: "float", 64: "double"}.get(bits, ""), "p": "ptr"}[kind]
+        self.ll = name if lanes == 1 else f"<{lanes} x {name}>"
+        short = {"i": f"i{bits}", "f": f"f{bits}", "p": "p0"}[kind]
+        self.suffix = short if lanes == 1 else f"v{lanes}{short}"
+
+    def scalar(self) -> "Ty":
+        return ty(self.kind, self.bits, 1)
+
+    def with_lanes(self, lanes: int) -> "Ty":
+        return ty(self.kind, self.bits, lanes)
+
+    def as_int(self) -> "Ty":
+        return ty("i", self.bits, self.lanes)
+
+    def as_bool(self) -> "Ty":
+        return ty("i", 1, self.lanes)
+
+    def __repr__(self) -> str:
+        return self.ll
+
+
+@lru_cache(maxsize=None)
+def ty(kind: str, bits: int, lanes: int = 1) -> Ty:
+    """The unique `Ty` of these fields."""
+    return Ty(kind, bits, lanes)
+
+
+def register_type(type: Type, lanes: int) -> Ty:
+    """How a value of a scalar type is held in registers: float16 as float32, bool as i1, the rest as stored."""
+    if type.kind == "f":
+        return ty("f", max(type.bits, 32), lanes)
+    return ty("i", type.bits, lanes)
+
+
+PTR = ty("p", 64)
+I1 = ty("i", 1)
+I64 = ty("i", 64)
+
+
+class Val:
+    """An LLVM value: its text and its type."""
+
+    __slots__ = ("ref", "ty")
+
+    def __init__(self, ref: str, ty: Ty) -> None:
+        self.ref = ref
+        self.ty = ty
+
+    def __repr__(self) -> str:
+        return f"{self.ty.ll} {self.ref}"
+
+
+def float_literal(bits: int, value: float) -> str:
+    """The LLVM spelling of a float constant of the given width, every bit exact."""
+    if bits == 64:
+        return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
+    if bits == 32:
+        try:
+            rounded = struct.unpack("<f", struct.pack("<f", value))[0]
+        except OverflowError:
+            rounded = float("inf") if value > 0 else float("-inf")
+        return f"0x{struct.unpack('<Q', struct.pack('<d', rounded))[0]:016X}"
+    return f"0xH{struct.unpack('<H', struct.pack('<e', value))[0]:04X}"
+
+
+def const(t: Ty, value: bool | int | float) -> Val:
+    """A literal of type `t`, the same in every lane. Integers are taken modulo 2^bits."""
+    if t.kind == "f":
+        text = float_literal(t.bits, float(value))
+    elif t.bits == 1:
+        text = "true" if value else "false"
+    else:
+        text = str(((int(value) + (1 << (t.bits - 1))) % (1 << t.bits)) - (1 << (t.bits - 1)))
+    return Val(text if t.lanes == 1 else f"splat ({t.scalar().ll} {text})", t)
+
+
+class Module:
+    """LLVM module text under construction: intrinsic declarations, globals and finished functions."""
+
+    def __init__(self) -> None:
+        self.declared: dict[str, str] = {}
+        self.globals: list[str] = []
+        self.functions: list[str] = []
+
+    def text(self) -> str:
+        return "\n".join([*self.globals, *self.declared.values(), *self.functions, ""])
+
+
+class Builder:
+    """Appends instructions to the current basic block of one function."""
+
+    def __init__(self, module: Module) -> None:
+        self.module = module
+        self.lines: list[str] = []
+        self.count = 0
+        self.block = "entry"
+
+    # names, blocks ----------------------------------------------------------------------------------------------
+    def name(self) -> str:
+        self.count += 1
+        return f"%t{self.count}"
+
+    def fresh_label(self, hint: str) -> str:
+        self.count += 1
+        return f"{hint}{self.count}"
+
+    def label(self, label: str) -> None:
+        """Starts basic block `label`; the previous one must have ended in a branch."""
+        self.lines.append(f"{label}:")
+        self.block = label
+
+    def branch(self, label: str) -> None:
+        self.lines.append(f"  br label %{label}")
+
+    def cond_branch(self, c: Val, then: str, other: str) -> None:
+        self.lines.append(f"  br i1 {c.ref}, label %{then}, label %{other}")
+
+    def phi(self, t: Ty) -> tuple[Val, int]:
+        """A phi to be completed by `set_phi`; returns its value and its place."""
+        v = Val(self.name(), t)
+        self.lines.append("")
+        return v, len(self.lines) - 1
+
+    def set_phi(self, v: Val, place: int, incoming: list[tuple[Val, str]]) -> None:
+        parts = ", ".join(f"[ {x.ref}, %{block} ]" for x, block in incoming)
+        self.lines[place] = f"  {v.ref} = phi {v.ty.ll} {parts}"
+
+    # instructions -----------------------------------------------------------------------------------------------
+    def emit(self, t: Ty, text: str) -> Val:
+        self.count += 1
+        ref = f"%t{self.count}"
+        self.lines.append(f"  {ref} = {text}")
+        return Val(ref, t)
+
+    def binary(self, op: str, x: Val, y: Val) -> Val:
+        """`op` is an LLVM two-operand instruction: fadd, add, and, shl, ..."""
+        return self.emit(x.ty, f"{op} {x.ty.ll} {x.ref}, {y.ref}")
+
+    def fneg(self, x: Val) -> Val:
+        return self.emit(x.ty, f"fneg {x.ty.ll} {x.ref}")
+
+    def icmp(self, predicate: str, x: Val, y: Val) -> Val:
+        return self.emit(x.ty.as_bool(), f"icmp {predicate} {x.ty.ll} {x.ref}, {y.ref}")
+
+    def fcmp(self, predicate: str, x: Val, y: Val) -> Val:
+        return self.emit(x.ty.as_bool(), f"fcmp {predicate} {x.ty.ll} {x.ref}, {y.ref}")
+
+    def select(self, c: Val, x: Val, y: Val) -> Val:
+        return self.emit(x.ty, f"select {c.ty.ll} {c.ref}, {x.ty.ll} {x.ref}, {y.ty.ll} {y.ref}")
+
+    def convert(self, op: str, x: Val, to: Ty) -> Val:
+        """`op`: zext sext trunc fpext fptrunc sitofp uitofp fptosi fptoui bitcast."""
+        return self.emit(to, f"{op} {x.ty.ll} {x.ref} to {to.ll}")
+
+    def declare(self, name: str, result: str, args: str) -> None:
+        if name not in self.module.declared:
+            self.module.declared[name] = f"declare {result} @{name}({args})"
+
+    def intrinsic(self, name: str, result: Ty, *args: Val, suffix: str | None = None) -> Val:
+        """Calls ``llvm.<name>.<suffix of the result type>``."""
+        full = f"llvm.{name}.{suffix or result.suffix}"
+        self.declare(full, result.ll, ", ".join(a.ty.ll for a in args))
+        return self.emit(result, f"call {result.ll} @{full}({', '.join(f'{a.ty.ll} {a.ref}' for a in args)})")
+
+    def fma(self, x: Val, y: Val, z: Val) -> Val:
+        return self.intrinsic("fma", x.ty, x, y, z)
+
+    def splat(self, x: Val, lanes: int) -> Val:
+        """A scalar in every lane."""
+        if lanes == 1:
+            return x
+        t = x.ty.with_lanes(lanes)
+        v = self.emit(t, f"insertelement {t.ll} poison, {x.ty.ll} {x.ref}, i32 0")
+        return self.emit(t, f"shufflevector {t.ll} {v.ref}, {t.ll} poison, <{lanes} x i32> zeroinitializer")
+
+    def shuffle(self, x: Val, y: Val | None, lanes: list[int]) -> Val:
+        t = x.ty.with_lanes(len(lanes))
+        mask = ", ".join(f"i32 {i}" for i in lanes)
+        other = y.ref if y else "poison"
+        return self.emit(
+            t, f"shufflevector {x.ty.ll} {x.ref}, {x.ty.ll} {other}, <{len(lanes)} x i32> <{mask}>"
+        )
+
+    def extract(self, x: Val, lane: int) -> Val:
+        return self.emit(x.ty.scalar(), f"extractelement {x.ty.ll} {x.ref}, i32 {lane}")
+
+    def insert(self, x: Val, y: Val, lane: int) -> Val:
+        return self.emit(x.ty, f"insertelement {x.ty.ll} {x.ref}, {y.ty.ll} {y.ref}, i32 {lane}")
+
+    # memory -----------------------------------------------------------------------------------------------------
+    def gep(self, element: Ty, base: Val, offset: Val) -> Val:
+        """Address of element `offset` (i64) from `base`, in units of `element`."""
+        t = PTR if offset.ty.lanes == 1 else PTR.with_lanes(offset.ty.lanes)
+        return self.emit(t, f"getelementptr {element.ll}, ptr {base.ref}, {offset.ty.ll} {offset.ref}")
+
+    def load(self, t: Ty, address: Val, align: int) -> Val:
+        return self.emit(t, f"load {t.ll}, ptr {address.ref}, align {align}")
+
+    def store(self, x: Val, address: Val, align: int) -> None:
+        self.lines.append(f"  store {x.ty.ll} {x.ref}, ptr {address.ref}, align {align}")
+
+    def ret(self) -> None:
+        self.lines.append("  ret void")
