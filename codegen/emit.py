@@ -1,0 +1,279 @@
+"""Loop IR to LLVM text: explicit vectors, in place, statement by statement; no LLVM pass is needed afterwards.
+
+The function is ``void @name(ptr table, ptr params, i64 begin, i64 end, ptr status)``: ``table[i]`` is the address of
+the kernel's buffer i, each parameter has 8 bytes, ``[begin, end)`` is a range of the outermost loop if the body is a
+single independent loop (else ignored; `outer_extent` says), `status` is an i32 that a failing `Check` sets. When
+`scratch_bytes` is not 0, one more table entry is a 64-byte aligned scratch area of that size, private to the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from . import address, memory
+from .analysis import statements
+from .builder import I64, PTR, Val, const, register_type, ty
+from .coalesce import coalesce
+from .combine import COMBINE, COMBINE_BOOL, identity
+from .emit_contract import contract, contract_scratch
+from .emit_reduce import reduce
+from .frame import Frame, first_lanes, lane_numbers
+from .index import Index, mod, unmask
+from .loops import (
+    Advance,
+    Apply,
+    Check,
+    Const,
+    Contract,
+    IndexValue,
+    InRange,
+    Kernel,
+    Load,
+    Loop,
+    Reduce,
+    Result,
+    Stmt,
+    Store,
+    Update,
+)
+from .ops import emit_op, to_memory, to_register
+from .scalar import I64 as INT64
+from .target import Target
+from .vectorize import lanes_for, round_up_to_power
+
+STACK_SCRATCH = 64 << 10  # scratch buffers up to this many bytes together live on the stack
+BIG_BODY = 40  # statements from which a vector loop is one masked copy instead of a main loop and a tail
+
+
+def outer_loop(body: Sequence[Stmt]) -> Loop | None:
+    """The loop that ``[begin, end)`` ranges over, if the body is such a loop and its iterations may be split up."""
+    if len(body) != 1 or not isinstance(body[0], Loop) or body[0].carries:
+        return None
+    loop = body[0]
+    for s in statements(loop.body):
+        if isinstance(s, Update):
+            coef = abs(s.index.coefficient(loop.var))
+            lo, hi = (s.index + Index({loop.var: -s.index.coefficient(loop.var)})).bounds
+            if hi - lo >= coef or any(a is not loop.var and loop.var in Index({a: 1}).variables() for a in s.index.terms):
+                return None
+    return loop
+
+
+def outer_extent(kernel: Kernel) -> int:
+    """How many iterations ``[begin, end)`` ranges over; 1 where it is ignored."""
+    loop = outer_loop(coalesce(kernel).body)
+    return 1 if loop is None else loop.var.extent
+
+
+def scratch_bytes(kernel: Kernel, target: Target) -> int:
+    """Bytes of scratch a call needs from its caller."""
+    return max((contract_scratch(s, target) for s in statements(kernel.body) if isinstance(s, Contract)), default=0)
+
+
+def emit(kernel: Kernel, target: Target, name: str) -> str:
+    """LLVM text of `kernel` as function `name`."""
+    kernel = coalesce(kernel)
+    f = Frame(kernel, target, name, run)
+    _arguments(f)
+    outer = outer_loop(kernel.body)
+    if outer is not None:
+        _loop(f, outer, Val("%begin", I64), Val("%end", I64))
+    else:
+        run(f, kernel.body)
+    f.b.ret()
+    f.close()
+    header = f"define void @{name}(ptr %table, ptr %params, i64 %begin, i64 %end, ptr %status) #0 {{"
+    f.module.functions.append("\n".join([header, "entry:", *f.b.lines, "}"]))
+    wide = target.vector_bytes * 8
+    attributes = f'attributes #0 = {{ nounwind "prefer-vector-width"="{wide}" "min-legal-vector-width"="{wide}" }}'
+    return f.module.text() + attributes + "\n"
+
+
+def _arguments(f: Frame) -> None:
+    table = Val("%table", PTR)
+    with f.at(0):
+        for i, buffer in enumerate(f.kernel.buffers):
+            f.buffers[buffer] = f.b.load(PTR, f.b.gep(PTR, table, const(I64, i)), 8)
+        if sum(s.size * s.type.bytes for s in f.kernel.scratch) > STACK_SCRATCH:
+            raise NotImplementedError(f"kernel {f.kernel.name}: more than {STACK_SCRATCH} bytes of scratch buffers")
+        if any(isinstance(s, Contract) for s in statements(f.kernel.body)):
+            f.arena = f.b.load(PTR, f.b.gep(PTR, table, const(I64, len(f.kernel.buffers))), 8)
+        for i, param in enumerate(f.kernel.params):
+            t = memory.memory_type(param.type, 1)
+            where = f.b.gep(I64, Val("%params", PTR), const(I64, i))
+            f.values[param] = to_register(f.b, param.type, f.b.load(t, where, 8))
+    for buffer in f.kernel.scratch:
+        f.buffers[buffer] = f.alloca(memory.memory_type(buffer.type, 1), max(buffer.size, 1), 64)
+
+
+def run(f: Frame, body: Sequence[Stmt]) -> None:
+    """Emits the statements in order."""
+    for s in body:
+        match s:
+            case Const():
+                f.values[s] = const(register_type(s.type, 1), s.value)
+            case Load():
+                f.values[s] = memory.load(f, s)
+            case Apply():
+                args = f.agree(*(f.values[a] for a in s.args))
+                f.values[s] = emit_op(f.b, s.op, s.type, tuple(a.type for a in s.args), args)
+            case IndexValue():
+                f.values[s] = _index_value(f, s)
+            case InRange():
+                f.values[s] = _in_range(f, s)
+            case Check():
+                f.values[s] = _check(f, s)
+            case Result():
+                f.values[s] = f.results[s.reduce, s.k]
+            case Advance():
+                f.values[s] = f.carries[s.carry] = _advance(f, s)
+            case Store():
+                memory.store(f, s)
+            case Update():
+                memory.update(f, s)
+            case Loop():
+                _loop(f, s, const(I64, 0), const(I64, s.var.extent))
+            case Reduce():
+                reduce(f, s)
+            case Contract():
+                contract(f, s)
+
+
+def _advance(f: Frame, s: Advance) -> Val:
+    old, t = f.carries[s.carry], s.type
+    args = tuple(f.values[a] for a in s.args)
+    if s.carry.op == "linrec":
+        factor, term = args
+        x, y = f.agree(factor, old)
+        scaled = emit_op(f.b, "mul", t, (t, t), (x, y))
+        x, y = f.agree(scaled, term)
+        return emit_op(f.b, "add", t, (t, t), (x, y))
+    x, y = f.agree(old, args[0])
+    return emit_op(f.b, (COMBINE_BOOL if t.kind == "b" else COMBINE)[s.carry.op], t, (t, t), (x, y))
+
+
+def _index_value(f: Frame, s: IndexValue) -> Val:
+    e = unmask(s.index)
+    v = address.vector(f, e) if address.varies(f, e) else address.scalar(f, e)
+    t = register_type(s.type, v.ty.lanes)
+    if t.kind == "f":
+        v = f.b.convert("sitofp", v, t)
+        return v if s.type.bits >= 32 else to_register(f.b, s.type, to_memory(f.b, s.type, v))
+    if t.bits == v.ty.bits:
+        return v
+    return f.b.convert("trunc" if t.bits < v.ty.bits else "sext", v, t)
+
+
+def _in_range(f: Frame, s: InRange) -> Val:
+    e = unmask(s.index)
+    v = address.vector(f, e) if address.varies(f, e) else address.scalar(f, e)
+    b, t = f.b, v.ty
+    lo, hi = e.bounds
+    tests = []
+    if lo < s.lo:
+        tests.append(b.icmp("sge", v, const(t, s.lo)))
+    if hi >= s.hi:
+        tests.append(b.icmp("slt", v, const(t, s.hi)))
+    if s.step > 1:
+        rest = address.vector(f, mod(e, s.step), t) if t.lanes > 1 else address.scalar(f, mod(e, s.step))
+        tests.append(b.icmp("eq", f.wide(rest) if t.lanes > 1 else rest, const(t, 0)))
+    if not tests:
+        return const(t.as_bool(), True)
+    out = tests[0]
+    for test in tests[1:]:
+        out = b.binary("and", out, test)
+    return out
+
+
+def _check(f: Frame, s: Check) -> Val:
+    """``select(bad, 0, value)``; a branch, taken when any lane is bad, to where the status is written."""
+    b = f.b
+    value = f.values[s.value]
+    mask = None if s.mask is None else f.values[s.mask]
+    if mask is not None:
+        value, mask = f.agree(value, mask)
+    wide = value
+    if value.ty.bits < 64:
+        wide = b.convert("sext" if s.value.type.kind == "i" else "zext", value, ty("i", 64, value.ty.lanes))
+    bad = b.icmp("uge", wide, const(wide.ty, s.n))
+    zeroed = bad
+    if mask is not None:
+        zeroed = b.binary("or", bad, b.binary("xor", mask, const(mask.ty, True)))
+    guard = f.mask(mask) if bad.ty.lanes > 1 else mask
+    if guard is not None:
+        bad = b.binary("and", *f.agree(bad, guard))
+    if bad.ty.lanes > 1:
+        bits = ty("i", bad.ty.lanes)
+        bad = b.icmp("ne", b.convert("bitcast", bad, bits), const(bits, 0))
+    fail, done = b.fresh_label("fail"), b.fresh_label("checked")
+    b.cond_branch(bad, fail, done)
+    b.label(fail)
+    status = Val("%status", PTR)
+    old = b.load(ty("i", 32), status, 4)
+    b.store(b.select(b.icmp("eq", old, const(old.ty, 0)), const(old.ty, s.code), old), status, 4)
+    b.branch(done)
+    b.label(done)
+    return b.select(zeroed, const(value.ty, 0), value)
+
+
+def _loop(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
+    """A scalar loop; or a vector loop and, where the extent is not surely a multiple of the lanes, a tail."""
+    lanes = lanes_for(loop, f.target) if f.vector is None else 1
+    if lanes == 1:
+        _scalar_loop(f, loop, lo, hi)
+        return
+    extent = loop.var.extent
+    whole = lo.ref == "0" and hi.ref == str(extent)
+    if whole and extent % lanes == 0:
+        _vector_loop(f, loop, lanes, lo, hi)
+    elif f.target.masks and sum(1 for _ in statements(loop.body)) >= BIG_BODY:
+        _masked_loop(f, loop, lanes, lo, hi)
+    elif whole:
+        tail = extent % lanes
+        middle = const(I64, extent - tail)
+        _vector_loop(f, loop, lanes, lo, middle)
+        narrow = round_up_to_power(tail)
+        _vector_step(f, loop, narrow, middle, None if narrow == tail else first_lanes(tail, narrow))
+    else:
+        full = f.b.binary("and", f.b.binary("sub", hi, lo), const(I64, -lanes))
+        middle = f.b.binary("add", lo, full)
+        _vector_loop(f, loop, lanes, lo, middle)
+        (_masked_loop if f.target.masks else _tail_loop)(f, loop, lanes, middle, hi)
+
+
+def _scalar_loop(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
+    def step(i: Val, carried: list[Val]) -> list[Val]:
+        f.carries.update(zip(loop.carries, carried, strict=True))
+        with f.scope((loop.var, i)):
+            f.run(loop.body)
+        return [f.wide(f.carries[c]) for c in loop.carries]
+
+    f.loop(lo, hi, 1, [identity(c.op, c.type, f.lanes) for c in loop.carries], step)
+
+
+def _vector_step(f: Frame, loop: Loop, lanes: int, start: Val, mask: Val | None) -> None:
+    with f.scope((loop.var, start)), f.vectorised(loop.var, lanes, mask):
+        f.run(loop.body)
+
+
+def _vector_loop(f: Frame, loop: Loop, lanes: int, lo: Val, hi: Val) -> None:
+    def step(i: Val, carried: list[Val]) -> list[Val]:
+        _vector_step(f, loop, lanes, i, None)
+        return carried
+
+    f.loop(lo, hi, lanes, [], step, "vector")
+
+
+def _masked_loop(f: Frame, loop: Loop, lanes: int, lo: Val, hi: Val) -> None:
+    def step(i: Val, carried: list[Val]) -> list[Val]:
+        numbers = lane_numbers(ty("i", 64, lanes))
+        left = f.b.splat(f.b.binary("sub", hi, i), lanes)
+        _vector_step(f, loop, lanes, i, f.b.icmp("slt", numbers, left))
+        return carried
+
+    f.loop(lo, hi, lanes, [], step, "masked")
+
+
+def _tail_loop(f: Frame, loop: Loop, lanes: int, lo: Val, hi: Val) -> None:
+    """What is left of a vector loop, one by one: less than `lanes` iterations."""
+    _scalar_loop(f, loop, lo, hi)

@@ -1,0 +1,392 @@
+"""Reductions: the fixed trees of `codegen.loops`, as code.
+
+Accumulators are taken in groups that share a number of lanes W; each group runs the loop nest once. What a block of a
+sum yields is pushed on a `Counter`, the one place where blocks are combined, for rows and columns alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+from . import memory
+from .analysis import dominating_bytes, statements
+from .builder import I64, Ty, Val, const, register_type
+from .combine import combine, identity, is_ordered, wide_type
+from .frame import Frame, first_lanes
+from .index import Var
+from .loops import BLOCK, UNROLL, Accumulator, Reduce
+from .ops import to_memory, to_register
+from .vectorize import row_is_lanewise
+
+SMALL_BODY = 12  # statements up to which a row's step is unrolled in place; larger ones are one copy, rotating
+VECTOR_BYTES = 64  # of the virtual vector that sums are defined over
+
+
+def reduce(f: Frame, node: Reduce) -> None:
+    """Defines every result of the reduction."""
+    total = prod(v.extent for v in node.vars)
+    for group in _groups(node):
+        accs = [node.accumulators[k] for k in group]
+        if total == 0:
+            values = [identity(a.op, a.type, 1, empty=True) for a in accs]
+        elif node.tree == "column":
+            values = _column(f, node, accs, total)
+        elif node.tree == "row":
+            values = _row(f, node, accs)
+        else:
+            raise AssertionError(f"reduce: expected row or column, got {node.tree}")
+        for k, acc, value in zip(group, accs, values, strict=True):
+            f.results[node, k] = _rounded(f, acc, value)
+
+
+def _rounded(f: Frame, acc: Accumulator, value: Val) -> Val:
+    """A float16 result, accumulated in float32, rounded once."""
+    if wide_type(acc.type) is acc.type:
+        return value
+    return to_register(f.b, acc.type, to_memory(f.b, acc.type, value))
+
+
+def _groups(node: Reduce) -> list[list[int]]:
+    """Accumulator numbers by the lanes their tree needs; those of any order join the first group."""
+    if node.tree == "column":
+        return [list(range(len(node.accumulators)))]
+    by_width: dict[int, list[int]] = {}
+    free = []
+    for k, acc in enumerate(node.accumulators):
+        if is_ordered(acc.op, acc.type):
+            by_width.setdefault(wide_type(acc.type).bytes, []).append(k)
+        else:
+            free.append(k)
+    groups = list(by_width.values())
+    if not free:
+        return groups
+    return [sorted(groups[0] + free), *groups[1:]] if groups else [free]
+
+
+def _lanes(node: Reduce, accs: list[Accumulator]) -> int:
+    for acc in accs:
+        if is_ordered(acc.op, acc.type):
+            return VECTOR_BYTES // wide_type(acc.type).bytes
+    widest = max(dominating_bytes(node.body), *(wide_type(a.type).bytes for a in accs))
+    return VECTOR_BYTES // widest
+
+
+def bytes_of(t: Ty) -> int:
+    """The alignment that stack slots of `t` are accessed with."""
+    return max(t.bits // 8, 1)
+
+
+class Counter:
+    """Combines block results pairwise as a binary counter does, in block order ("cascade").
+
+    Pushing block number c: while the trailing bits of c are set, the older result waiting in slot[level] is
+    combined from the left, slot[level] + block, one level up each time; the outcome waits in the first free slot.
+    At the end the waiting slots (the set bits of the number of blocks) are combined from the lowest level up,
+    again with the older, higher one on the left. With one block nothing is stored at all.
+    """
+
+    def __init__(self, f: Frame, accs: list[Accumulator], lanes: int, blocks: int) -> None:
+        self.f, self.accs, self.blocks = f, accs, blocks
+        self.types = [register_type(wide_type(a.type), lanes) for a in accs]
+        self.only: list[Val] = []
+        if blocks > 1:
+            self.slots = [f.alloca(t, blocks.bit_length()) for t in self.types]
+            self.count = f.alloca(I64)
+            f.b.store(const(I64, 0), self.count, 8)
+
+    def push(self, values: list[Val]) -> None:
+        """
+            entry:   c = count, count = c + 1                         ->  test
+            test:    level = phi, value = phi; bit `level` of c set?  ->  merge | put
+            merge:   value = slot[level] + value, level + 1           ->  test
+            put:     slot[level] = value
+        """
+        f, b = self.f, self.f.b
+        if self.blocks == 1:
+            self.only = values
+            return
+        test, merge, put = b.fresh_label("test"), b.fresh_label("merge"), b.fresh_label("put")
+        c = b.load(I64, self.count, 8)
+        b.store(b.binary("add", c, const(I64, 1)), self.count, 8)
+        before = b.block
+        b.branch(test)
+        b.label(test)
+        level, at = b.phi(I64)
+        phis = [b.phi(t) for t in self.types]
+        bit = b.binary("and", b.binary("lshr", c, level), const(I64, 1))
+        b.cond_branch(b.icmp("ne", bit, const(I64, 0)), merge, put)
+        b.label(merge)
+        merged = []
+        for acc, slots, t, (value, _) in zip(self.accs, self.slots, self.types, phis, strict=True):
+            older = b.load(t, self._slot(slots, t, level), bytes_of(t))
+            merged.append(combine(f, acc.op, acc.type, older, value))
+        above = b.binary("add", level, const(I64, 1))
+        b.set_phi(level, at, [(const(I64, 0), before), (above, b.block)])
+        for (phi, where), first, later in zip(phis, values, merged, strict=True):
+            b.set_phi(phi, where, [(first, before), (later, b.block)])
+        b.branch(test)
+        b.label(put)
+        for slots, t, (value, _) in zip(self.slots, self.types, phis, strict=True):
+            b.store(value, self._slot(slots, t, level), bytes_of(t))
+
+    def _slot(self, slots: Val, t: Ty, level: Val) -> Val:
+        return self.f.b.gep(t, slots, level)
+
+    def finish(self) -> list[Val]:
+        """What all blocks combine to."""
+        if self.blocks == 1:
+            return self.only
+        f, out = self.f, []
+        waiting = [level for level in range(self.blocks.bit_length()) if self.blocks >> level & 1]
+        for acc, slots, t in zip(self.accs, self.slots, self.types, strict=True):
+            values = [f.b.load(t, self._slot(slots, t, const(I64, level)), bytes_of(t)) for level in waiting]
+            result = values[0]
+            for older in values[1:]:
+                result = combine(f, acc.op, acc.type, older, result)
+            out.append(result)
+        return out
+
+
+# rows -----------------------------------------------------------------------------------------------------------
+def _row(f: Frame, node: Reduce, accs: list[Accumulator]) -> list[Val]:
+    lanes = _lanes(node, accs)
+    extent = node.vars[-1].extent
+    rows = prod(v.extent for v in node.vars[:-1])
+    block = BLOCK * lanes
+    counter = Counter(f, accs, lanes, rows * -(-extent // block))
+    if row_is_lanewise(node) and f.vector is None:
+        one = _row_vectors
+    else:
+        one = _row_elements
+    _nest(f, node.vars[:-1], lambda: one(f, node, accs, lanes, counter))
+    return [_across(f, acc, v) for acc, v in zip(accs, counter.finish(), strict=True)]
+
+
+def _nest(f: Frame, variables: tuple[Var, ...], body: Callable[[], None]) -> None:
+    """Scalar loops over the variables, outermost first."""
+    if not variables:
+        body()
+        return
+
+    def step(i: Val, carried: list[Val]) -> list[Val]:
+        with f.scope((variables[0], i)):
+            _nest(f, variables[1:], body)
+        return carried
+
+    f.loop(const(I64, 0), const(I64, variables[0].extent), 1, [], step)
+
+
+def _across(f: Frame, acc: Accumulator, v: Val) -> Val:
+    """The lanes combined pairwise: lane j with lane j + half, until one is left."""
+    while v.ty.lanes > 2:
+        half = v.ty.lanes // 2
+        low = f.b.shuffle(v, None, list(range(half)))
+        high = f.b.shuffle(v, None, list(range(half, 2 * half)))
+        v = combine(f, acc.op, acc.type, low, high)
+    return v if v.ty.lanes == 1 else combine(f, acc.op, acc.type, f.b.extract(v, 0), f.b.extract(v, 1))
+
+
+def _row_step(
+    f: Frame, node: Reduce, accs: list[Accumulator], lanes: int, at: Val, mask: Val | None, old: list[Val]
+) -> list[Val]:
+    """One vector of elements, from `at` on, added to one accumulator of each kind."""
+    with f.scope((node.vars[-1], at)), f.vectorised(node.vars[-1], lanes, mask):
+        f.run(node.body)
+        out = []
+        for acc, value in zip(accs, old, strict=True):
+            x = f.wide(f.values[acc.value])
+            if mask is not None:
+                x = f.b.select(mask, x, identity(acc.op, wide_type(acc.type), lanes))
+            out.append(combine(f, acc.op, acc.type, value, x))
+        return out
+
+
+def _pairwise(f: Frame, acc: Accumulator, parts: list[Val]) -> Val:
+    """(0+1) + (2+3) + ...; what is still the literal identity is left out."""
+    absent = identity(acc.op, wide_type(acc.type), parts[0].ty.lanes).ref
+
+    def join(x: Val, y: Val) -> Val:
+        if absent in (x.ref, y.ref):
+            return x if y.ref == absent else y
+        return combine(f, acc.op, acc.type, x, y)
+
+    while len(parts) > 1:
+        parts = [join(x, y) for x, y in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]
+
+
+def _row_vectors(f: Frame, node: Reduce, accs: list[Accumulator], lanes: int, counter: Counter) -> None:
+    """Blocks of one row, W elements at a step; steps go to the `UNROLL` accumulators in turn."""
+    extent = node.vars[-1].extent
+    block, group = BLOCK * lanes, UNROLL * lanes
+    full, rest = divmod(extent, block)
+    fresh = [identity(a.op, wide_type(a.type), lanes) for a in accs]
+    size = sum(1 for _ in statements(node.body))
+
+    def unrolled(start: Val, state: list[Val], count: int) -> list[Val]:
+        """`count` elements from `start` on, each vector written out; `state` is UNROLL values per accumulator."""
+        state = list(state)
+        for s in range(-(-count // lanes)):
+            at = f.b.binary("add", start, const(I64, s * lanes)) if s else start
+            left = count - s * lanes
+            mask = None if left >= lanes else first_lanes(left, lanes)
+            mine = slice(s % UNROLL * len(accs), (s % UNROLL + 1) * len(accs))
+            state[mine] = _row_step(f, node, accs, lanes, at, mask, state[mine])
+        return state
+
+    def rotating(start: Val, hi: Val, state: list[Val]) -> list[Val]:
+        """Whole groups in one copy: each step takes the first accumulators and puts them last."""
+
+        def step(i: Val, carried: list[Val]) -> list[Val]:
+            new = _row_step(f, node, accs, lanes, i, None, carried[: len(accs)])
+            return carried[len(accs) :] + new
+
+        return f.loop(start, hi, lanes, state, step, "row", certain=True)
+
+    def groups(start: Val, hi: Val, state: list[Val]) -> list[Val]:
+        if size > SMALL_BODY:
+            return rotating(start, hi, state)
+        return f.loop(start, hi, group, state, lambda i, carried: unrolled(i, carried, group), "row", certain=True)
+
+    def finish(state: list[Val]) -> None:
+        parts = [state[k :: len(accs)] for k in range(len(accs))]
+        counter.push([_pairwise(f, acc, p) for acc, p in zip(accs, parts, strict=True)])
+
+    def whole(start: Val, carried: list[Val]) -> list[Val]:
+        end = const(I64, int(start.ref) + block) if start.ref.isdigit() else f.b.binary("add", start, const(I64, block))
+        finish(groups(start, end, fresh * UNROLL))
+        return carried
+
+    f.loop(const(I64, 0), const(I64, full * block), block, [], whole, "block")
+    if rest:
+        start = full * block
+        middle = start + rest // group * group
+        state = groups(const(I64, start), const(I64, middle), fresh * UNROLL)
+        finish(unrolled(const(I64, middle), state, extent - middle))
+
+
+def _row_elements(f: Frame, node: Reduce, accs: list[Accumulator], lanes: int, counter: Counter) -> None:
+    """The same tree one element at a time: element i of a block belongs to slot ``i % (UNROLL * W)`` in memory."""
+    extent, group, block = node.vars[-1].extent, UNROLL * lanes, BLOCK * lanes
+    b = f.b
+    types = [memory.memory_type(wide_type(a.type), 1) for a in accs]
+    places = [f.alloca(t, group) for t in types]
+
+    def clear(i: Val, carried: list[Val]) -> list[Val]:
+        for acc, t, place in zip(accs, types, places, strict=True):
+            wide = wide_type(acc.type)
+            b.store(to_memory(b, wide, identity(acc.op, wide, 1)), b.gep(t, place, i), t.bits // 8)
+        return carried
+
+    def element(i: Val, carried: list[Val]) -> list[Val]:
+        with f.scope((node.vars[-1], i)):
+            f.run(node.body)
+            slot = b.binary("and", i, const(I64, group - 1))
+            for acc, t, place in zip(accs, types, places, strict=True):
+                wide = wide_type(acc.type)
+                where = b.gep(t, place, slot)
+                old = to_register(b, wide, b.load(t, where, t.bits // 8))
+                new = combine(f, acc.op, acc.type, old, f.values[acc.value])
+                b.store(to_memory(b, wide, new), where, t.bits // 8)
+        return carried
+
+    def one(start: Val, carried: list[Val]) -> list[Val]:
+        f.loop(const(I64, 0), const(I64, group), 1, [], clear)
+        end = f.extreme("smin", b.binary("add", start, const(I64, block)), const(I64, extent))
+        f.loop(start, end, 1, [], element, certain=True)
+        values = []
+        for acc, t, place in zip(accs, types, places, strict=True):
+            vector = t.with_lanes(lanes)
+            parts = [
+                to_register(b, wide_type(acc.type), b.load(vector, b.gep(t, place, const(I64, s * lanes)), t.bits // 8))
+                for s in range(UNROLL)
+            ]
+            values.append(_pairwise(f, acc, parts))
+        counter.push(values)
+        return carried
+
+    f.loop(const(I64, 0), const(I64, extent), block, [], one, "block")
+
+
+# columns --------------------------------------------------------------------------------------------------------
+def _column(f: Frame, node: Reduce, accs: list[Accumulator], total: int) -> list[Val]:
+    """Each element (and lane) on its own: chains of BLOCK elements in joint order, combined by the counter.
+
+    A row of the innermost variable is cut where a block ends; the unfinished chain and its length wait on the stack
+    between rows. When rows hold whole blocks, or everything is one block and one row, nothing waits.
+    """
+    b = f.b
+    inner = node.vars[-1]
+    counter = Counter(f, accs, f.lanes, -(-total // BLOCK))
+    fresh = [identity(a.op, wide_type(a.type), f.lanes) for a in accs]
+
+    def element(i: Val, carried: list[Val]) -> list[Val]:
+        with f.scope((inner, i)):
+            f.run(node.body)
+            return [
+                combine(f, acc.op, acc.type, old, f.wide(f.values[acc.value]))
+                for acc, old in zip(accs, carried, strict=True)
+            ]
+
+    def aligned() -> None:
+        def block(start: Val, carried: list[Val]) -> list[Val]:
+            end = f.extreme("smin", b.binary("add", start, const(I64, BLOCK)), const(I64, inner.extent))
+            counter.push(f.loop(start, end, 1, fresh, element, "column", certain=True))
+            return carried
+
+        f.loop(const(I64, 0), const(I64, inner.extent), BLOCK, [], block, "block")
+
+    if len(node.vars) == 1 or inner.extent % BLOCK == 0 or total == inner.extent:
+        _nest(f, node.vars[:-1], aligned)
+        return counter.finish()
+
+    types = [v.ty for v in fresh]
+    waiting = [f.alloca(t) for t in types]
+    length = f.alloca(I64)
+    b.store(const(I64, 0), length, 8)
+    for value, place in zip(fresh, waiting, strict=True):
+        b.store(value, place, bytes_of(value.ty))
+
+    def pieces() -> None:
+        """
+            entry:  ->  piece
+            piece:  at = phi; elements [at, end) with end = min(extent, at + BLOCK - length); length += end - at
+                    length == BLOCK?  ->  push | keep
+            push:   the chain goes to the counter, a fresh one waits, length = 0   ->  next
+            keep:   the chain waits                                                ->  next
+            next:   end < extent?  ->  piece | done
+        """
+        piece, push, keep, following, done = (b.fresh_label(s) for s in ("piece", "push", "keep", "next", "done"))
+        before = b.block
+        b.branch(piece)
+        b.label(piece)
+        at, place = b.phi(I64)
+        old_length = b.load(I64, length, 8)
+        room = b.binary("sub", const(I64, BLOCK), old_length)
+        end = f.extreme("smin", b.binary("add", at, room), const(I64, inner.extent))
+        chain = [b.load(t, w, bytes_of(t)) for t, w in zip(types, waiting, strict=True)]
+        chain = f.loop(at, end, 1, chain, element, "column", certain=True)
+        new_length = b.binary("add", old_length, b.binary("sub", end, at))
+        b.cond_branch(b.icmp("eq", new_length, const(I64, BLOCK)), push, keep)
+        b.label(push)
+        counter.push(chain)
+        for value, w in zip(fresh, waiting, strict=True):
+            b.store(value, w, bytes_of(value.ty))
+        b.store(const(I64, 0), length, 8)
+        b.branch(following)
+        b.label(keep)
+        for value, w in zip(chain, waiting, strict=True):
+            b.store(value, w, bytes_of(value.ty))
+        b.store(new_length, length, 8)
+        b.branch(following)
+        b.label(following)
+        b.set_phi(at, place, [(const(I64, 0), before), (end, b.block)])
+        b.cond_branch(b.icmp("slt", end, const(I64, inner.extent)), piece, done)
+        b.label(done)
+
+    _nest(f, node.vars[:-1], pieces)
+    if total % BLOCK:
+        counter.push([b.load(t, w, bytes_of(t)) for t, w in zip(types, waiting, strict=True)])
+    return counter.finish()
+

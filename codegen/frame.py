@@ -1,0 +1,206 @@
+"""The state of emitting one kernel: what is defined, which loops are open, which of them is a vector.
+
+Every open loop body is a `Scope`. It owns a *head*, a place at its very start, where anything that depends on loop
+variables alone may be written late: the head dominates everything in the scope, so a cached term stays valid
+throughout it, and address arithmetic ends up in the outermost loop it belongs to.
+
+While `vector` is a variable, the code stands for `lanes` consecutive values of it, from the scalar ``vars[vector]``
+on; `active` (if any) tells which of them exist. A value with one lane is uniform and is splatted where it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from .builder import I64, PTR, Builder, Module, Ty, Val, const, ty
+from .index import Var
+from .loops import Buffer, Carry, Kernel, Reduce, Stmt, Value
+from .target import Target
+
+
+class Scope:
+    """A region that its head dominates: an open loop body, an unrolled copy, or the function itself."""
+
+    __slots__ = ("cache", "head", "place")
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+        self.head: list[str] = []
+        self.cache: dict[object, Val] = {}
+
+
+class Frame:
+    """See the module's docstring. `run` emits a list of statements here (set by `codegen.emit`)."""
+
+    def __init__(self, kernel: Kernel, target: Target, name: str, run: "Callable[[Frame, Sequence[Stmt]], None]"):
+        self.kernel = kernel
+        self.target = target
+        self.module = Module(target.has_fma, target.has_f16c)
+        self.b = Builder(self.module)
+        self._run = run
+        self.values: dict[Value, Val] = {}
+        self.results: dict[tuple[Reduce, int], Val] = {}
+        self.vars: dict[Var, Val] = {}
+        self.depth: dict[Var, int] = {}
+        self.scopes: list[Scope] = []
+        self.vector: Var | None = None
+        self.lanes = 1
+        self.active: Val | None = None
+        self.buffers: dict[Buffer, Val] = {}
+        self.carries: dict[Carry, Val] = {}
+        self.arena: Val | None = None
+        self._zero: Val | None = None
+        self.name = name
+        self.open()
+
+    def run(self, body: Sequence[Stmt]) -> None:
+        self._run(self, body)
+
+    # scopes -----------------------------------------------------------------------------------------------------
+    def open(self) -> Scope:
+        self.b.lines.append("")
+        scope = Scope(len(self.b.lines) - 1)
+        self.scopes.append(scope)
+        return scope
+
+    def close(self) -> None:
+        scope = self.scopes.pop()
+        self.b.lines[scope.place] = "\n".join(scope.head)
+
+    @contextmanager
+    def scope(self, *bound: tuple[Var, Val]) -> Iterator[None]:
+        """A new scope in which variables have these (starting) values; code is appended in place."""
+        before = [(var, self.vars.get(var), self.depth.get(var)) for var, _ in bound]
+        self.open()
+        for var, value in bound:
+            self.vars[var] = value
+            self.depth[var] = len(self.scopes) - 1
+        yield
+        self.close()
+        for var, value, depth in before:
+            if value is None or depth is None:
+                del self.vars[var], self.depth[var]
+            else:
+                self.vars[var], self.depth[var] = value, depth
+
+    @contextmanager
+    def at(self, depth: int | None) -> Iterator[None]:
+        """Appends to the head of the scope at `depth`; None and the innermost scope's own lines: in place."""
+        if depth is None:
+            yield
+            return
+        saved, self.b.lines = self.b.lines, self.scopes[depth].head
+        yield
+        self.b.lines = saved
+
+    @contextmanager
+    def vectorised(self, var: Var | None, lanes: int, active: Val | None) -> Iterator[None]:
+        """Makes `var` the vector (None: scalar code)."""
+        saved = self.vector, self.lanes, self.active
+        self.vector, self.lanes, self.active = (var, lanes, active) if lanes > 1 else (None, 1, active)
+        yield
+        self.vector, self.lanes, self.active = saved
+
+    def alloca(self, t: Ty, count: int = 1, align: int = 64) -> Val:
+        """Stack memory for `count` values, taken once at entry."""
+        with self.at(0):
+            return self.b.emit(PTR, f"alloca {t.ll}, i64 {count}, align {align}")
+
+    def zero(self) -> Val:
+        """The address of 8 zero bytes on the stack: where masked scalar loads read."""
+        if self._zero is None:
+            self._zero = self.alloca(I64)
+            with self.at(0):
+                self.b.store(const(I64, 0), self._zero, 8)
+        return self._zero
+
+    # values -----------------------------------------------------------------------------------------------------
+    def wide(self, v: Val) -> Val:
+        """`v` in every lane of the current vector."""
+        return self.b.splat(v, self.lanes) if v.ty.lanes == 1 else v
+
+    def agree(self, *args: Val) -> tuple[Val, ...]:
+        """The values, splatted if any of them is a vector."""
+        if all(a.ty.lanes == 1 for a in args):
+            return args
+        return tuple(self.wide(a) for a in args)
+
+    def mask(self, extra: Val | None) -> Val | None:
+        """`active` and `extra` together; None when neither restricts."""
+        if extra is None or self.active is None:
+            return extra if self.active is None else self.active
+        x, y = self.agree(extra, self.active)
+        return self.b.binary("and", x, y)
+
+    # control ----------------------------------------------------------------------------------------------------
+    def loop(
+        self,
+        lo: Val,
+        hi: Val,
+        step: int,
+        init: list[Val],
+        body: Callable[[Val, list[Val]], list[Val]],
+        hint: str = "loop",
+        certain: bool = False,
+    ) -> list[Val]:
+        """``for i in range(lo, hi, step): carried = body(i, carried)``; the last carried values.
+
+        `certain`: lo < hi is known (with literal bounds it is seen).
+
+            entry: guard (unless certain)  ->  body | done
+            body:  i = phi, carried = phi, ...  i < hi  ->  body | done
+            done:  carried = phi (unless there is no guard)
+        """
+        b = self.b
+        literal = lo.ref.lstrip("-").isdigit() and hi.ref.lstrip("-").isdigit()
+        if literal and int(lo.ref) >= int(hi.ref):
+            return init
+        if literal and int(lo.ref) + step >= int(hi.ref):
+            return body(lo, init)
+        head, done = b.fresh_label(hint), b.fresh_label("done")
+        before = b.block
+        certain = certain or literal
+        if certain:
+            b.branch(head)
+        else:
+            b.cond_branch(b.icmp("slt", lo, hi), head, done)
+        b.label(head)
+        i, place = b.phi(I64)
+        phis = [b.phi(v.ty) for v in init]
+        after = body(i, [v for v, _ in phis])
+        following = b.binary("add", i, const(I64, step))
+        b.set_phi(i, place, [(lo, before), (following, b.block)])
+        for (phi, where), first, last in zip(phis, init, after, strict=True):
+            b.set_phi(phi, where, [(first, before), (last, b.block)])
+        latch = b.block
+        b.cond_branch(b.icmp("slt", following, hi), head, done)
+        b.label(done)
+        if certain:
+            return after
+        out = []
+        for first, last in zip(init, after, strict=True):
+            v, where = b.phi(first.ty)
+            b.set_phi(v, where, [(first, before), (last, latch)])
+            out.append(v)
+        return out
+
+    def extreme(self, op: str, x: Val, y: Val) -> Val:
+        """``smin`` or ``smax`` of two i64."""
+        return self.b.intrinsic(op, x.ty, x, y)
+
+
+def lane_numbers(t: Ty) -> Val:
+    """0, 1, 2, ... in the lanes of an integer vector type."""
+    if t.lanes == 1:
+        return const(t, 0)
+    parts = ", ".join(f"{t.scalar().ll} {i}" for i in range(t.lanes))
+    return Val(f"<{parts}>", t)
+
+
+def first_lanes(count: int, lanes: int) -> Val:
+    """A literal mask: true in the first `count` lanes."""
+    if lanes == 1:
+        return const(ty("i", 1), count > 0)
+    parts = ", ".join("i1 true" if i < count else "i1 false" for i in range(lanes))
+    return Val(f"<{parts}>", ty("i", 1, lanes))

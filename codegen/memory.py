@@ -1,0 +1,133 @@
+"""Loads, stores and updates: one vector, a broadcast, a reversal or lane by lane, under a mask or not."""
+
+from __future__ import annotations
+
+from . import address
+from .builder import Ty, Val, const, ty
+from .combine import COMBINE, COMBINE_BOOL
+from .frame import Frame
+from .index import Index, unmask
+from .loops import Buffer, Load, Store, Update
+from .ops import emit_op, to_memory, to_register
+from .scalar import Type
+
+
+def memory_type(type: Type, lanes: int) -> Ty:
+    """How values of a scalar type lie in memory: a bool in a byte, all others as they are."""
+    return ty("f" if type.kind == "f" else "i", type.bytes * 8, lanes)
+
+
+def zero(t: Ty) -> Val:
+    return const(t, 0)
+
+
+def load(f: Frame, node: Load) -> Val:
+    """The register value of a load; lanes that do not exist or are masked touch no memory and are 0 (or anything)."""
+    e = unmask(node.index) if node.mask is not None else node.index
+    mask = None if node.mask is None else f.values[node.mask]
+    return to_register(f.b, node.type, _read(f, node.buffer, e, mask))
+
+
+def _read(f: Frame, buffer: Buffer, e: Index, mask: Val | None) -> Val:
+    step = address.stride(f, e) if f.vector is not None else 0
+    varying_mask = mask is not None and mask.ty.lanes > 1
+    if step == 0 and not varying_mask:
+        return _read_one(f, buffer, e, mask)
+    guard = f.mask(mask)
+    if guard is not None:
+        guard = f.wide(guard)
+    return _read_lanes(f, buffer, e, step, guard)
+
+
+def _read_one(f: Frame, buffer: Buffer, e: Index, mask: Val | None) -> Val:
+    """One element; under a false mask the read is redirected to a zero on the stack."""
+    t = memory_type(buffer.type, 1)
+    where = address.pointer(f, buffer, e, t)
+    if mask is not None:
+        where = f.b.select(mask, where, f.zero())
+    return f.b.load(t, where, buffer.type.bytes)
+
+
+def _read_lanes(f: Frame, buffer: Buffer, e: Index, step: int | None, guard: Val | None) -> Val:
+    b, lanes = f.b, f.lanes
+    t = memory_type(buffer.type, lanes)
+    align = buffer.type.bytes
+    if step == 1:
+        where = address.pointer(f, buffer, e, t.scalar())
+        return b.load(t, where, align) if guard is None else _masked_load(f, t, where, align, guard)
+    if step == -1:
+        where = address.pointer(f, buffer, e + (1 - lanes), t.scalar())
+        backwards = list(range(lanes - 1, -1, -1))
+        if guard is None:
+            return b.shuffle(b.load(t, where, align), None, backwards)
+        flipped = b.shuffle(guard, None, backwards)
+        return b.shuffle(_masked_load(f, t, where, align, flipped), None, backwards)
+    where = _pointers(f, buffer, e, t.scalar())
+    guard = guard or const(ty("i", 1, lanes), True)
+    name = f"llvm.masked.gather.{t.suffix}.{where.ty.suffix}"
+    b.declare(name, t.ll, f"{where.ty.ll}, i32, {guard.ty.ll}, {t.ll}")
+    return b.emit(t, f"call {t.ll} @{name}({where!r}, i32 {align}, {guard!r}, {zero(t)!r})")
+
+
+def _masked_load(f: Frame, t: Ty, where: Val, align: int, guard: Val) -> Val:
+    name = f"llvm.masked.load.{t.suffix}.p0"
+    f.b.declare(name, t.ll, f"ptr, i32, {guard.ty.ll}, {t.ll}")
+    return f.b.emit(t, f"call {t.ll} @{name}({where!r}, i32 {align}, {guard!r}, {zero(t)!r})")
+
+
+def _pointers(f: Frame, buffer: Buffer, e: Index, element: Ty) -> Val:
+    """Addresses lane by lane: a uniform base and a vector of offsets."""
+    uniform = Index({a: c for a, c in e.terms.items() if not address.varies(f, a)}, e.const)
+    varying = Index({a: c for a, c in e.terms.items() if address.varies(f, a)}, 0)
+    base = address.pointer(f, buffer, uniform, element)
+    return f.b.gep(element, base, address.vector(f, varying))
+
+
+def store(f: Frame, node: Store) -> None:
+    value = f.values[node.value]
+    _write(f, node.buffer, node.index, to_memory(f.b, node.buffer.type, value))
+
+
+def _write(f: Frame, buffer: Buffer, e: Index, value: Val) -> None:
+    b = f.b
+    align = buffer.type.bytes
+    step = address.stride(f, e) if f.vector is not None else 0
+    if step == 0:
+        if value.ty.lanes > 1:
+            raise AssertionError(f"store {buffer.name}[{e!r}]: lanes of {f.vector!r} write one element")
+        b.store(value, address.pointer(f, buffer, e, value.ty), align)
+        return
+    value = f.wide(value)
+    element = value.ty.scalar()
+    guard = None if f.active is None else f.wide(f.active)
+    if step == -1:
+        backwards = list(range(f.lanes - 1, -1, -1))
+        value = b.shuffle(value, None, backwards)
+        guard = None if guard is None else b.shuffle(guard, None, backwards)
+        e = e + (1 - f.lanes)
+    if step in (1, -1):
+        where = address.pointer(f, buffer, e, element)
+        if guard is None:
+            b.store(value, where, align)
+            return
+        name = f"llvm.masked.store.{value.ty.suffix}.p0"
+        b.declare(name, "void", f"{value.ty.ll}, ptr, i32, {guard.ty.ll}")
+        b.lines.append(f"  call void @{name}({value!r}, {where!r}, i32 {align}, {guard!r})")
+        return
+    where = _pointers(f, buffer, e, element)
+    guard = guard or const(ty("i", 1, f.lanes), True)
+    name = f"llvm.masked.scatter.{value.ty.suffix}.{where.ty.suffix}"
+    b.declare(name, "void", f"{value.ty.ll}, {where.ty.ll}, i32, {guard.ty.ll}")
+    b.lines.append(f"  call void @{name}({value!r}, {where!r}, i32 {align}, {guard!r})")
+
+
+def update(f: Frame, node: Update) -> None:
+    """Reads, combines, writes; lanes (if any) are distinct elements of unit stride."""
+    value = f.values[node.value]
+    if node.op != "set":
+        type = node.buffer.type
+        old = to_register(f.b, type, _read(f, node.buffer, node.index, None))
+        old, value = f.agree(old, value)
+        name = (COMBINE_BOOL if type.kind == "b" else COMBINE)[node.op]
+        value = emit_op(f.b, name, type, (type, type), (old, value))
+    _write(f, node.buffer, node.index, to_memory(f.b, node.buffer.type, value))

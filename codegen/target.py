@@ -1,0 +1,53 @@
+"""What the emitter knows of the machine it writes for: names for LLVM, vector width, what is cheap.
+
+Nothing here looks at the host or at the environment: `codegen.jit.target` does the former for ``native``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An instruction set. `masks`: masked vector loads and stores of every type are single instructions."""
+
+    name: str
+    triple: str
+    cpu: str
+    features: str
+    vector_bytes: int
+    registers: int
+    has_fma: bool
+    has_f16c: bool
+    masks: bool
+
+
+LEVELS: Final = {  # name -> (vector bytes, vector registers, fma and f16c, masks)
+    "x86-64-v2": (16, 16, False, False),
+    "x86-64-v3": (32, 16, True, False),
+    "x86-64-v4": (64, 32, True, True),
+}
+
+
+def level(name: str, triple: str) -> Target:
+    """The target of one of the psABI levels."""
+    if name not in LEVELS:
+        raise ValueError(f"target: expected native or one of {', '.join(LEVELS)}, got {name}")
+    vector_bytes, registers, has_fma, masks = LEVELS[name]
+    return Target(name, triple, name, "", vector_bytes, registers, has_fma, has_fma, masks)
+
+
+def from_features(triple: str, cpu: str, features: str) -> Target:
+    """The target that a host's LLVM feature string describes."""
+    have = {feature[1:] for feature in features.split(",") if feature.startswith("+")}
+    if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= have:
+        width, registers, fma, masks = LEVELS["x86-64-v4"]
+    elif {"avx2", "fma", "f16c"} <= have:
+        width, registers, fma, masks = LEVELS["x86-64-v3"]
+    elif triple.startswith(("aarch64", "arm64")):
+        width, registers, fma, masks = 16, 32, True, False
+    else:
+        width, registers, fma, masks = LEVELS["x86-64-v2"]
+    return Target("native", triple, cpu, features, width, registers, fma, fma, masks)

@@ -1,0 +1,82 @@
+"""Which loop becomes a vector, and how wide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .analysis import Dependence, dominating_bytes, indices, statements
+from .index import Var, unmask
+from .loops import Contract, Load, Loop, Reduce, Stmt, Store, Update
+from .target import Target
+
+LATENCY_VECTORS = 4  # vectors in flight where each step waits for the one before (scans, column sums)
+
+
+def round_up_to_power(n: int) -> int:
+    return 1 << max(n - 1, 0).bit_length()
+
+
+def lanes_for(loop: Loop, target: Target) -> int:
+    """How many consecutive values of the loop variable one vector holds; 1 where it cannot be a vector.
+
+    The body must be straight-line code, column reductions or scans: what is independent from lane to lane. A loop
+    inside that is a vector itself leaves this one scalar.
+    """
+    var = loop.var
+    if loop.carries or var.extent < 2 or not _lanewise(loop.body, var, Dependence(loop.body), top=True):
+        return 1
+    lanes = max(target.vector_bytes // dominating_bytes(loop.body), 1)
+    if any(isinstance(s, Reduce) or (isinstance(s, Loop) and s.carries) for s in loop.body):
+        lanes *= LATENCY_VECTORS
+    return min(lanes, round_up_to_power(var.extent))
+
+
+def _lanewise(body: Sequence[Stmt], var: Var, dependence: Dependence, top: bool) -> bool:
+    for s in body:
+        match s:
+            case Reduce():
+                if s.tree != "column" or not _lanewise(s.body, var, dependence, top=False):
+                    return False
+            case Loop():
+                if not s.carries or not _lanewise(s.body, var, dependence, top=False):
+                    return False
+                if not _unit_strides(s.body, var):
+                    return False
+            case Contract():
+                return False
+            case Update():
+                reads_data = any(var in dependence.of(d.value) for d in s.index.data())
+                if not top or reads_data or s.index.coefficient(var) != 1 or _hidden(s.index.terms, var):
+                    return False
+            case Store():
+                if var not in dependence.index(s.index):
+                    return False
+            case _:
+                pass
+    return True
+
+
+def _hidden(terms: object, var: Var) -> bool:
+    """Whether `var` occurs inside an atom."""
+    return any(not isinstance(a, Var) and hasattr(a, "index") and var in a.index.variables() for a in terms)  # type: ignore[attr-defined]
+
+
+def _unit_strides(body: Sequence[Stmt], var: Var) -> bool:
+    """Whether every access steps by 0 or 1 in `var`: scans over anything else run faster one by one."""
+    for s in statements(body):
+        if isinstance(s, (Load, Store)):
+            for e in indices(s):
+                plain = unmask(e)
+                if plain.coefficient(var) not in (0, 1) or _hidden(plain.terms, var):
+                    return False
+    return True
+
+
+def row_is_lanewise(reduce: Reduce) -> bool:
+    """Whether the innermost variable of a row reduction can be the vector: straight-line code inside."""
+    var = reduce.vars[-1]
+    return all(
+        not isinstance(s, (Loop, Reduce, Contract, Update))
+        and not (isinstance(s, Store) and var not in s.index.variables() and not s.index.data())
+        for s in reduce.body
+    )
