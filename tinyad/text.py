@@ -341,7 +341,9 @@ def parse_named(text: str) -> tuple[list[Node], dict[str, Node]]:
         except ValueError as e:
             raise ValueError(f"line {k}: {e}; got `{line}`") from None
     if roots is None or lines[-1][1] != "}":
-        raise ValueError(f"line {max(len(text.splitlines()), 1)}: expected `return ...` and `}}`, got the end of the text")
+        raise ValueError(
+            f"line {max(len(text.splitlines()), 1)}: expected `return ...` and `}}`, got the end of the text"
+        )
     return roots, parser.nodes
 
 
