@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .analysis import Dependence, dominating_bytes, indices, statements
-from .index import Var, unmask
+from .index import Div, Index, Masked, Mod, Var, unmask
 from .loops import Contract, Load, Loop, Reduce, Stmt, Store, Update
 from .target import Target
 
@@ -46,7 +46,7 @@ def _lanewise(body: Sequence[Stmt], var: Var, dependence: Dependence, top: bool)
                 return False
             case Update():
                 reads_data = any(var in dependence.of(d.value) for d in s.index.data())
-                if not top or reads_data or s.index.coefficient(var) != 1 or _hidden(s.index.terms, var):
+                if not top or reads_data or s.index.coefficient(var) != 1 or hidden(s.index, var):
                     return False
             case Store():
                 if var not in dependence.index(s.index):
@@ -56,9 +56,9 @@ def _lanewise(body: Sequence[Stmt], var: Var, dependence: Dependence, top: bool)
     return True
 
 
-def _hidden(terms: object, var: Var) -> bool:
-    """Whether `var` occurs inside an atom."""
-    return any(not isinstance(a, Var) and hasattr(a, "index") and var in a.index.variables() for a in terms)  # type: ignore[attr-defined]
+def hidden(e: Index, var: Var) -> bool:
+    """Whether `var` occurs inside an atom of `e`."""
+    return any(isinstance(a, (Div, Mod, Masked)) and var in a.index.variables() for a in e.terms)
 
 
 def _unit_strides(body: Sequence[Stmt], var: Var) -> bool:
@@ -67,7 +67,7 @@ def _unit_strides(body: Sequence[Stmt], var: Var) -> bool:
         if isinstance(s, (Load, Store)):
             for e in indices(s):
                 plain = unmask(e)
-                if plain.coefficient(var) not in (0, 1) or _hidden(plain.terms, var):
+                if plain.coefficient(var) not in (0, 1) or hidden(plain, var):
                     return False
     return True
 

@@ -1,0 +1,125 @@
+"""Copies of loop IR with loop variables replaced by other indices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from .index import Atom, Datum, Index, Var, substitute
+from .loops import (
+    Acc,
+    Accumulator,
+    Advance,
+    Apply,
+    Carry,
+    Check,
+    Const,
+    Contract,
+    IndexValue,
+    InRange,
+    Load,
+    Loop,
+    Reduce,
+    Result,
+    Stmt,
+    Store,
+    Update,
+    Value,
+)
+
+
+class Clone:
+    """A copy of statements: values cloned in order, indices and operands renamed on the way.
+
+    `joins` is (outer, inner, joint): two adjacent variables of a nest, or of one statement, become one. What
+    stands outside the copied statements is kept as it is.
+    """
+
+    def __init__(self, replace: Mapping[Var, Index], joins: tuple[Var, Var, Var] | None = None) -> None:
+        self.rename = replace
+        self.joins = joins
+        self.new: dict[int, Value] = {}
+        self.reduces: dict[int, Reduce] = {}
+        self.carries: dict[int, Carry] = {}
+
+    def value(self, v: Value) -> Value:
+        return self.new.get(id(v), v)
+
+    def optional(self, v: Value | None) -> Value | None:
+        return None if v is None else self.value(v)
+
+    def index(self, e: Index) -> Index:
+        def replace(atom: Atom) -> Index | None:
+            if isinstance(atom, Datum):
+                return Index({Datum(self.value(atom.value), atom.n): 1}, 0)
+            return self.rename.get(atom) if isinstance(atom, Var) else None
+
+        return substitute(e, replace)
+
+    def body(self, body: Sequence[Stmt]) -> list[Stmt]:
+        return [self.statement(s) for s in body]
+
+    def statement(self, s: Stmt) -> Stmt:
+        match s:
+            case Loop():
+                return self._loop(s)
+            case Reduce():
+                return self._reduce(s)
+            case Store():
+                return Store(s.buffer, self.index(s.index), self.value(s.value))
+            case Update():
+                return Update(s.op, s.buffer, self.index(s.index), self.value(s.value))
+            case Contract():
+                return self.contract(s)
+            case _:
+                new = self._leaf(s)
+                self.new[id(s)] = new
+                return new
+
+    def _leaf(
+        self, s: Const | Load | Apply | IndexValue | InRange | Check | Result | Advance
+    ) -> Const | Load | Apply | IndexValue | InRange | Check | Result | Advance:
+        match s:
+            case Const():
+                return s
+            case Load():
+                return Load(s.type, s.buffer, self.index(s.index), self.optional(s.mask))
+            case Apply():
+                return Apply(s.op, s.type, tuple(self.value(a) for a in s.args))
+            case IndexValue():
+                return IndexValue(s.type, self.index(s.index))
+            case InRange():
+                return InRange(s.type, self.index(s.index), s.lo, s.hi, s.step)
+            case Check():
+                return Check(s.type, self.value(s.value), s.n, s.code, self.optional(s.mask))
+            case Result():
+                return Result(s.type, self.reduces.get(id(s.reduce), s.reduce), s.k)
+            case Advance():
+                return Advance(s.type, self.carries.get(id(s.carry), s.carry), tuple(self.value(a) for a in s.args))
+
+    def _loop(self, s: Loop) -> Loop:
+        for c in s.carries:
+            self.carries[id(c)] = Carry(c.op, c.type)
+        carries = tuple(self.carries[id(c)] for c in s.carries)
+        if self.joins and s.var is self.joins[0] and isinstance(s.body[0], Loop):
+            return Loop(self.joins[2], self.body(s.body[0].body))
+        return Loop(s.var, self.body(s.body), carries)
+
+    def _reduce(self, s: Reduce) -> Reduce:
+        body = self.body(s.body)
+        accumulators = tuple(Accumulator(a.op, a.type, self.value(a.value)) for a in s.accumulators)
+        new = self.reduces[id(s)] = Reduce(self.joined(s.vars), body, accumulators, s.tree)
+        return new
+
+    def contract(self, s: Contract) -> Contract:
+        a_body, b_body = self.body(s.a_body), self.body(s.b_body)
+        acc = Acc(s.acc.type)
+        self.new[id(s.acc)] = acc
+        epilogue = self.body(s.epilogue)
+        m, n, k = self.joined(s.m), self.joined(s.n), self.joined(s.k)
+        return Contract(m, n, k, a_body, self.value(s.a), b_body, self.value(s.b), acc, epilogue)
+
+    def joined(self, variables: tuple[Var, ...]) -> tuple[Var, ...]:
+        if self.joins is None or self.joins[0] not in variables:
+            return variables
+        at = variables.index(self.joins[0])
+        return (*variables[:at], self.joins[2], *variables[at + 2 :])

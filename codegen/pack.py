@@ -1,0 +1,148 @@
+"""Packing one side of a contraction: its factor, evaluated for a block, as panels that the inner kernel reads in order.
+
+A panel holds `width` consecutive elements of the side's variable for each k: ``panel[k][r]``. The factor is evaluated
+in vectors along the side's variable; or, where memory is contiguous along k only, along k, the vectors of a panel's
+rows being transposed in registers. What lies past the end of the variable is never read; its place holds anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .analysis import statements
+from .builder import I64, Ty, Val, const, register_type
+from .frame import Frame, first_lanes
+from .index import Index, Var, unmask
+from .loops import Contract, Load, Loop, Reduce, Stmt, Update, Value
+from .vectorize import hidden, round_up_to_power
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One factor: `value` is defined by `body` from `var` (a row or column number) and `k`."""
+
+    var: Var
+    k: Var
+    body: Sequence[Stmt]
+    value: Value
+    width: int
+
+    @property
+    def element(self) -> Ty:
+        return register_type(self.value.type, 1)
+
+
+def pack(f: Frame, side: Side, panels: Val, lo: Val, hi: Val, k0: Val, k1: Val, depth: int) -> None:
+    """Fills the panels of ``[lo, hi)`` (lo a multiple of the width) for k in ``[k0, k1)``; a panel has `depth` steps."""
+    b = f.b
+    extent, width = side.var.extent, side.width
+    full = extent // width * width
+
+    def panel(count: int, x: Val) -> None:
+        offset = b.binary("mul", b.binary("sub", x, lo), const(I64, depth))
+        _panel(f, side, b.gep(side.element, panels, offset), x, count, k0, k1)
+
+    def whole(x: Val, carried: list[Val]) -> list[Val]:
+        panel(width, x)
+        return carried
+
+    def last(x: Val, carried: list[Val]) -> list[Val]:
+        panel(extent - full, x)
+        return carried
+
+    f.loop(lo, f.extreme("smin", hi, const(I64, full)), width, [], whole, "pack")
+    if full < extent:
+        f.loop(f.extreme("smax", lo, const(I64, full)), hi, width, [], last, "pack")
+
+
+def _panel(f: Frame, side: Side, panel: Val, x: Val, count: int, k0: Val, k1: Val) -> None:
+    lanes = max(f.target.vector_bytes * 8 // side.element.bits, 1)
+    if any(isinstance(s, (Loop, Reduce, Contract, Update)) for s in side.body):
+        _along_var(f, side, panel, x, count, k0, k1, 1)
+    elif _contiguous_in_k(side) and side.k.extent >= lanes:
+        _along_k(f, side, panel, x, count, k0, k1, lanes)
+    else:
+        _along_var(f, side, panel, x, count, k0, k1, min(lanes, round_up_to_power(side.width)))
+
+
+def _contiguous_in_k(side: Side) -> bool:
+    """Whether some load steps by one along k, and none does along the side's own variable."""
+
+    def unit(e: Index, var: Var) -> bool:
+        return e.coefficient(var) == 1 and not hidden(e, var)
+
+    loads = [unmask(s.index) for s in statements(side.body) if isinstance(s, Load)]
+    return any(unit(e, side.k) for e in loads) and not any(unit(e, side.var) for e in loads)
+
+
+def _along_var(f: Frame, side: Side, panel: Val, x: Val, count: int, k0: Val, k1: Val, lanes: int) -> None:
+    """For each k a few vectors, written in order: one that is wider than its place is overwritten by what follows."""
+    b, t = f.b, side.element
+
+    def step(k: Val, carried: list[Val]) -> list[Val]:
+        row = b.gep(t, panel, b.binary("mul", b.binary("sub", k, k0), const(I64, side.width)))
+        with f.scope((side.k, k)):
+            for start in range(0, count, lanes):
+                left = count - start
+                mask = None if left >= lanes else first_lanes(left, lanes)
+                at = b.binary("add", x, const(I64, start))
+                with f.scope((side.var, at)), f.vectorised(side.var, lanes, mask):
+                    f.run(side.body)
+                    value = f.wide(f.values[side.value])
+                b.store(value, b.gep(t, row, const(I64, start)), t.bits // 8)
+        return carried
+
+    with f.scope((side.var, x)):
+        f.loop(k0, k1, 1, [], step, "pack")
+
+
+def _along_k(f: Frame, side: Side, panel: Val, x: Val, count: int, k0: Val, k1: Val, lanes: int) -> None:
+    b, t = f.b, side.element
+
+    def vectors(k: Val, mask: Val | None) -> None:
+        rows: list[Val] = []
+        for r in range(count):
+            at = b.binary("add", x, const(I64, r))
+            with f.scope((side.var, at)), f.scope((side.k, k)), f.vectorised(side.k, lanes, mask):
+                f.run(side.body)
+                rows.append(f.wide(f.values[side.value]))
+        place = b.gep(t, panel, b.binary("mul", b.binary("sub", k, k0), const(I64, side.width)))
+        groups = [(start, transpose(f, rows[start : start + lanes])) for start in range(0, count, lanes)]
+        for j in range(lanes):
+            for start, columns in groups:
+                b.store(columns[j], b.gep(t, place, const(I64, j * side.width + start)), t.bits // 8)
+
+    def step(k: Val, carried: list[Val]) -> list[Val]:
+        vectors(k, None)
+        return carried
+
+    def last(k: Val, carried: list[Val]) -> list[Val]:
+        vectors(k, first_lanes(side.k.extent % lanes, lanes))
+        return carried
+
+    whole = side.k.extent // lanes * lanes
+    f.loop(k0, f.extreme("smin", k1, const(I64, whole)), lanes, [], step, "pack")
+    if whole < side.k.extent:
+        f.loop(f.extreme("smax", k0, const(I64, whole)), k1, lanes, [], last, "pack")
+
+
+def transpose(f: Frame, rows: list[Val]) -> list[Val]:
+    """Column j of the rows (at most as many as lanes), for every lane j; rows that are missing give anything.
+
+    Butterflies: at distance d, rows r and r + d exchange the blocks of d lanes off the diagonal.
+    """
+    b = f.b
+    lanes = rows[0].ty.lanes
+    grid = [*rows, *[Val("poison", rows[0].ty)] * (lanes - len(rows))]
+    d = 1
+    while d < lanes:
+        for r in range(lanes):
+            if r & d or grid[r].ref == "poison":
+                continue
+            x, y = grid[r], grid[r + d]
+            low = [i if not i & d else lanes + i - d for i in range(lanes)]
+            high = [i + d if not i & d else lanes + i for i in range(lanes)]
+            grid[r], grid[r + d] = b.shuffle(x, y, low), b.shuffle(x, y, high)
+        d *= 2
+    return grid
