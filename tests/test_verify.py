@@ -187,3 +187,20 @@ def test_long_chains_and_diamonds() -> None:
     for _ in range(60):
         v = ir.add(v, v)
     verify([v])
+
+
+def test_constructors_refuse_what_verify_would() -> None:
+    for build in (
+        lambda: ir.expand(COLUMN, (4, -2)),
+        lambda: ir.scatter("sum", X, I, 0, -1),
+        lambda: ir.iota(-1),
+        lambda: ir.cat([X, ir.input((4,), FLOAT32)], 1),
+    ):
+        with pytest.raises(IRError):
+            build()
+    verify([ir.cast(X, np.dtype(np.longlong))])
+
+
+def test_a_folded_cast_is_rounded_once() -> None:
+    v = 2**60 + 2**36 + 1  # float64 rounds it to the middle of two float32
+    assert ir.cast(ir.const(v, INT64), FLOAT32).arg == float(np.int64(v).astype(np.float32))
