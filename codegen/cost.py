@@ -1,0 +1,38 @@
+"""What a kernel costs, counted on its loop IR."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from .index import Var
+from .loops import Advance, Apply, Contract, Kernel, Loop, Reduce, Stmt, Update
+
+
+def operations(kernel: Kernel) -> int:
+    """Arithmetic operations of one run: each `Apply`, accumulation and update once per iteration, fma as two."""
+    return _count(kernel.body)
+
+
+def _count(body: Sequence[Stmt]) -> int:
+    total = 0
+    for s in body:
+        match s:
+            case Apply() | Update():
+                total += 1
+            case Advance():
+                total += len(s.args)
+            case Loop():
+                total += s.var.extent * _count(s.body)
+            case Reduce():
+                total += _size(s.vars) * (_count(s.body) + len(s.accumulators))
+            case Contract():
+                m, n, k = _size(s.m), _size(s.n), _size(s.k)
+                total += 2 * m * n * k + m * k * _count(s.a_body) + k * n * _count(s.b_body) + m * n * _count(s.epilogue)
+            case _:
+                pass
+    return total
+
+
+def _size(variables: Sequence[Var]) -> int:
+    return math.prod(v.extent for v in variables)

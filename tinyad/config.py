@@ -1,0 +1,41 @@
+"""The environment variables tinyad reads, in one place, read once."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+
+
+@dataclass
+class Config:
+    """Settings, each from the environment variable ``TINYAD_<NAME>``."""
+
+    backend: str = "native"  # native: compiled kernels; numpy: the interpreter, one op at a time
+    debug: int = 0  # 1 kernels run, 2 ir, 3 schedule, 4 loops, 5 llvm and asm
+    fuse: bool = True  # False: every node is stored, one kernel each
+    target: str = "native"  # native, x86-64-v2, x86-64-v3, x86-64-v4
+    verify: bool = False  # each kernel's result is held against the interpreter
+
+
+def _read() -> Config:
+    config = Config()
+    known = {f"TINYAD_{name.upper()}": name for name in config.__dataclass_fields__}
+    for variable, text in os.environ.items():
+        if not variable.startswith("TINYAD_"):
+            continue
+        name = known.get(variable)
+        if name is None:
+            warnings.warn(f"unknown environment variable {variable}; known: {', '.join(sorted(known))}", stacklevel=2)
+            continue
+        default = getattr(config, name)
+        try:
+            setattr(config, name, text if isinstance(default, str) else type(default)(int(text)))
+        except ValueError:
+            raise ValueError(f"{variable}={text!r}: expected an integer") from None
+    if config.backend not in ("native", "numpy"):
+        raise ValueError(f"TINYAD_BACKEND={config.backend!r}: expected native or numpy")
+    return config
+
+
+config = _read()

@@ -1,0 +1,161 @@
+"""Which tensors are alive and not yet computed, what a read computes with them, and what a computed node forgets.
+
+A read computes, in one plan, every live tensor whose pending graph meets the one that is read; so nothing is computed
+twice. A computed node whose history no open transform or `requires_grad` leaf needs becomes a leaf. It then remembers
+weakly the tensors that stood behind it, so that a derivative towards one of them is refused instead of being zero.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from .ir import LEAF, MOVEMENT, Node, Op, toposort
+
+_FREE: Final = (MOVEMENT | {Op.DETACH, Op.INPUT, Op.CONST, Op.IOTA, Op.BUFFER}) - {Op.GATHER}
+_lock = threading.Lock()
+_pending: list[weakref.ref[Any]] = []
+_limit = 1024
+
+
+class Cut:
+    """What stood behind a computed leaf: weak references to nodes of live tensors, and the line that computed it."""
+
+    __slots__ = ("behind", "line")
+
+    def __init__(self, line: str | None, behind: "list[weakref.ref[Node]]") -> None:
+        self.line = line
+        self.behind = behind
+
+
+def held(n: Node) -> bool:
+    """Whether a live tensor stands for this node."""
+    t = n.handle() if n.handle is not None else None
+    return t is not None and t.node is n
+
+
+def sources(n: Node) -> tuple[Node, ...]:
+    """The nodes that must be computed before `n`; none if it is stored. A CUSTOM node computes as its first source."""
+    if n.buffer is not None:
+        return ()
+    return n.src[:1] if n.op is Op.CUSTOM else n.src
+
+
+def register(handle: "weakref.ref[Any]") -> None:
+    """Notes a new tensor whose node may be pending."""
+    global _limit
+    _pending.append(handle)
+    if len(_pending) > _limit:
+        _limit = 2 * len(pending()) + 1024
+
+
+def pending() -> list[Node]:
+    """The nodes of live tensors that are not computed yet, oldest first. Forgets the others."""
+    with _lock:
+        n = len(_pending)
+        kept = []
+        nodes = []
+        for ref in _pending[:n]:
+            t = ref()
+            if t is not None:
+                node = t.node
+                if node.buffer is None and node.op not in LEAF and node.handle is ref:
+                    kept.append(ref)
+                    nodes.append(node)
+        _pending[:n] = kept
+    return nodes
+
+
+def computed_with(roots: Sequence[Node]) -> list[Node]:
+    """The nodes that one plan computes when `roots` are read: themselves and every live tensor that shares work.
+
+    Tensors that depend on an open input (inside `vmap` or `jit`) cannot be computed and are left out; movement of
+    stored values and constants is no work.
+    """
+    live = pending()
+    known = {id(n) for n in roots}
+    candidates = [*roots, *(n for n in live if id(n) not in known)]
+    parent = list(range(len(candidates)))
+    first = len(roots)
+
+    def find(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for i in range(1, first):
+        parent[find(i)] = find(0)
+    owner: dict[int, int] = {}  # node -> candidate that visited it first; -1: no work; -2: cannot be computed
+    for i, root in enumerate(candidates):
+        stack = [root]
+        while stack:
+            n = stack[-1]
+            key = id(n)
+            seen = owner.get(key)
+            if seen is not None:
+                stack.pop()
+                if seen >= 0:
+                    parent[find(i)] = find(seen)
+                continue
+            src = sources(n)
+            todo = [s for s in src if id(s) not in owner]
+            if todo:
+                stack.extend(todo)
+                continue
+            states = [owner[id(s)] for s in src]
+            if n.op is Op.INPUT and not src and n.buffer is None or -2 in states:
+                owner[key] = -2
+            elif n.buffer is not None or n.op in _FREE and all(s == -1 for s in states):
+                owner[key] = -1
+            else:
+                owner[key] = i
+                for s in states:
+                    if s >= 0:
+                        parent[find(i)] = find(s)
+            stack.pop()
+    chosen = find(0)
+    return [
+        n
+        for i, n in enumerate(candidates)
+        if i < first or (find(i) == chosen and owner[id(n)] >= 0)
+    ]
+
+
+def forget(computed: Iterable[Node], line_of: Any) -> None:
+    """Drops the history of computed nodes that nothing needs any more, remembering weakly what stood behind them."""
+    leaves = [n for n in computed if n.src and (n.trace is None or not n.trace.open)]
+    if not leaves:
+        return
+    names: list[weakref.ref[Node]] = []
+    masks: dict[int, int] = {}
+    for n in toposort(leaves):
+        mask = 0
+        for s in n.src:
+            mask |= masks[id(s)]
+            if held(s):
+                mask |= _bit(names, masks, s)
+        if n.cut is not None:
+            for ref in n.cut.behind:
+                old = ref()
+                if old is not None and held(old):
+                    mask |= _bit(names, masks, old)
+        masks[id(n)] = mask
+    for n in leaves:
+        mask = masks[id(n)]
+        behind = [ref for i, ref in enumerate(names) if mask >> i & 1]
+        n.cut = Cut(line_of(n), behind)
+    for n in leaves:
+        n.src = ()
+
+
+def _bit(names: "list[weakref.ref[Node]]", masks: dict[int, int], n: Node) -> int:
+    """The bit of a held node in reachability masks."""
+    key = -id(n)
+    bit = masks.get(key)
+    if bit is None:
+        bit = masks[key] = 1 << len(names)
+        names.append(weakref.ref(n))
+    return bit

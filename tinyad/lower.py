@@ -1,0 +1,505 @@
+"""A group of the partition as one kernel of loop IR: the only file that knows both worlds.
+
+A kernel starts from its loop variables and walks towards the leaves, rewriting the index tuple through each movement;
+what reaches a leaf is an index expression and a mask. Masks are facts: an index behind a mask is an atom bounded by its
+axis. Every value is put at the outermost loop that has all it depends on, so what is the same for a whole row is
+computed once a row. The walk is memoised on (node, index tuple, mask) and runs on a trampoline: any depth of graph.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from codegen import index as ix
+from codegen import loops as lo
+from codegen.index import Datum, Index, Var
+from codegen.scalar import B1, I64, TYPES, Type
+
+from .canonical import Parameter, reduce_kind
+from .canonical import identity as identity_of
+from .ir import ELEMENTWISE, REDUCE, SHORT, DType, Node, Op, Shape
+from .schedule.contraction import Contraction
+from .schedule.partition import Group, Target, squeezed
+
+Key = tuple[Node, tuple[Index, ...], "lo.Value | None"]
+Walk = Generator[Key, lo.Value, lo.Value]
+
+
+@dataclass(slots=True)
+class Argument:
+    """One pointer of a kernel: the array of `node` (a stored node or leaf), from element `offset` on."""
+
+    node: Node
+    offset: int
+
+
+@dataclass(slots=True)
+class Lowered:
+    """A kernel and what its arguments, parameters and status codes stand for."""
+
+    kernel: lo.Kernel
+    arguments: list[Argument]
+    parameters: list[Parameter]
+    checks: list[Node]  # status code c + 1 is raised by checks[c]
+
+
+def scalar_type(dtype: DType) -> Type:
+    """The loop IR's type of a dtype."""
+    return TYPES[SHORT[dtype]]
+
+
+class _Scope:
+    """A body under construction: its statements, and the memo entries that end with it."""
+
+    __slots__ = ("body", "depth", "keys")
+
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
+        self.body: list[lo.Stmt] = []
+        self.keys: list[Key] = []
+
+
+class _Lowering:
+    """The state of lowering one group."""
+
+    def __init__(self, stored: dict[int, Node], contractions: dict[int, Contraction]) -> None:
+        self.stored = stored
+        self.contractions = contractions
+        self.own: set[int] = set()  # stored nodes that this kernel computes itself
+        self.scopes = [_Scope(0)]
+        self.depth_of: dict[Any, int] = {}  # of a Var or the id of a value
+        self.memo: dict[Key, lo.Value] = {}
+        self.buffers: dict[tuple[int, str, int], tuple[lo.Buffer, Argument]] = {}
+        self.params: dict[Parameter, lo.Param] = {}
+        self.checks: list[Node] = []
+        self.given: dict[int, lo.Value] = {}  # the heavy node's value inside its own kernel
+        self.names = 0
+
+    # scopes and places ------------------------------------------------------------------------------------------
+    def var(self, extent: int, prefix: str) -> Var:
+        self.names += 1
+        return Var(extent, f"{prefix}{self.names - 1}")
+
+    def open(self, *variables: Var) -> _Scope:
+        """Enters a deeper body, which `variables` belong to."""
+        scope = _Scope(self.scopes[-1].depth + 1)
+        self.scopes.append(scope)
+        for v in variables:
+            self.depth_of[v] = scope.depth
+        return scope
+
+    def close(self) -> _Scope:
+        """Leaves the deepest body; what was computed in it is forgotten."""
+        scope = self.scopes.pop()
+        for key in scope.keys:
+            self.memo.pop(key, None)
+        return scope
+
+    def depth_of_index(self, e: Index) -> int:
+        depth = 0
+        for v in e.variables():
+            depth = max(depth, self.depth_of[v])
+        for d in e.data():
+            depth = max(depth, self.depth_of[id(d.value)])
+        return depth
+
+    def place(self, value: Any, depth: int) -> Any:
+        """Puts a definition into the body of `depth`, which must be open."""
+        self.scopes[depth].body.append(value)
+        self.depth_of[id(value)] = depth
+        return value
+
+    def value_depth(self, *values: "lo.Value | None") -> int:
+        return max((self.depth_of.get(id(v), 0) for v in values if v is not None), default=0)
+
+    # the walk ---------------------------------------------------------------------------------------------------
+    def value(self, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None" = None) -> lo.Value:
+        """The value of `n` at `idx` (where `mask`), computed in the open bodies."""
+        stack: list[tuple[Key, Walk]] = []
+        key: Key = (n, idx, mask)
+        result = self.memo.get(key)
+        if result is None:
+            stack.append((key, self.walk(key)))
+        send: lo.Value | None = None
+        while stack:
+            key, walk = stack[-1]
+            try:
+                wanted = next(walk) if send is None else walk.send(send)
+            except StopIteration as stop:
+                stack.pop()
+                send = result = stop.value
+                self.memo[key] = stop.value
+                self.scopes[self.value_depth(stop.value)].keys.append(key)
+                continue
+            send = self.memo.get(wanted)
+            if send is None:
+                stack.append((wanted, self.walk(wanted)))
+        assert result is not None
+        return result
+
+    def walk(self, key: Key) -> Walk:
+        """One node: yields the (node, index, mask) whose values it needs, returns its own."""
+        n, idx, mask = key
+        given = self.given.get(id(n))
+        if given is not None:
+            return given
+        if n.op is Op.BUFFER or id(n) in self.stored and id(n) not in self.own:
+            return self.load(n, idx, mask)
+        if n.op in ELEMENTWISE:
+            args = []
+            for s in n.src:
+                args.append((yield s, idx, mask))
+            value = lo.Apply(n.op.value, scalar_type(n.dtype), tuple(args))
+            return self.place(value, self.value_depth(*args))  # type: ignore[no-any-return]
+        if n.op in REDUCE:
+            return (yield from self.reduce(n, idx, mask))
+        return (yield from _WALK[n.op](self, n, idx, mask))
+
+    def load(self, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> lo.Value:
+        e = ix.unmask(recombined(ix.flatten(idx, n.shape)))
+        buffer = self.argument(n, "in", 0, n.size)
+        value = lo.Load(buffer.type, buffer, e, mask)
+        return self.place(value, max(self.depth_of_index(e), self.value_depth(mask)))  # type: ignore[no-any-return]
+
+    def argument(self, n: Node, role: str, offset: int, size: int) -> lo.Buffer:
+        """The kernel's buffer for the array of `n` from `offset` on."""
+        place = (id(n), role, offset)
+        found = self.buffers.get(place)
+        if found is None:
+            name = f"b{len(self.buffers)}"
+            found = lo.Buffer(scalar_type(n.dtype), size, role, name), Argument(n, offset)
+            self.buffers[place] = found
+        return found[0]
+
+    def constant(self, n: Node) -> lo.Value:
+        if isinstance(n.arg, Parameter):
+            param = self.params.get(n.arg)
+            if param is None:
+                param = self.params[n.arg] = lo.Param(scalar_type(n.dtype), f"p{len(self.params)}")
+            return param
+        return self.place(lo.Const(scalar_type(n.dtype), n.arg), 0)  # type: ignore[no-any-return]
+
+    def in_range(self, conditions: Sequence[tuple[Index, int, int, int]], mask: "lo.Value | None") -> "lo.Value | None":
+        """`mask` and every lo <= index < hi, index % step == 0 that the bounds do not prove."""
+        for e, low, high, step in conditions:
+            a, b = e.bounds
+            if a >= low and b < high and step == 1:
+                continue
+            e = ix.unmask(e)
+            test = lo.InRange(B1, e, low, high, step)
+            test = self.shared(test, (InRangeKey, e, low, high, step), self.depth_of_index(e))
+            if mask is None:
+                mask = test
+            else:
+                both = lo.Apply("and", B1, (mask, test))
+                mask = self.shared(both, (InRangeKey, mask, test), self.value_depth(mask, test))
+        return mask
+
+    def shared(self, value: Any, key: Any, depth: int) -> Any:
+        """`value` placed once for equal keys."""
+        found = self.memo.get(key)
+        if found is None:
+            found = self.memo[key] = self.place(value, depth)
+            self.scopes[depth].keys.append(key)
+        return found
+
+    def select(self, mask: "lo.Value | None", inner: "lo.Value | None", x: lo.Value) -> lo.Value:
+        """`x` where `inner`, else 0; nothing to do for a load under that mask or if `inner` is just `mask`."""
+        if inner is mask or inner is None or isinstance(x, lo.Load) and x.mask is inner:
+            return x
+        zero = self.place(lo.Const(x.type, 0), 0)
+        chosen = lo.Apply("where", x.type, (inner, x, zero))
+        return self.place(chosen, self.value_depth(inner, x))  # type: ignore[no-any-return]
+
+    def checked(self, n: Node, value: lo.Value, size: int, mask: "lo.Value | None") -> Datum:
+        """The value as an index in [0, size), which the kernel checks; `n` is the node whose line an error names."""
+        if n not in self.checks:
+            self.checks.append(n)
+        check = lo.Check(I64, value, size, self.checks.index(n) + 1, mask)
+        self.place(check, self.value_depth(value, mask))
+        return Datum(check, size)
+
+    def reduce(self, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+        a = n.src[0]
+        axes = [i for i in n.arg if a.shape[i] > 1]
+        last = max((i for i, size in enumerate(a.shape) if size > 1), default=-1)
+        trailing = [i for i in axes if all(j in axes or a.shape[j] == 1 for j in range(i, last + 1))]
+        inner = list(idx)
+        variables = []
+        for i in axes:
+            if i not in trailing:
+                variables.append(self.var(a.shape[i], "r"))
+                inner[i] = ix.of(variables[-1])
+        if trailing:  # a row: adjacent reduced axes at the end run as one
+            sizes = tuple(a.shape[i] for i in trailing)
+            variables.append(self.var(math.prod(sizes), "r"))
+            for i, e in zip(trailing, ix.unflatten(ix.of(variables[-1]), sizes)):
+                inner[i] = e
+        if not variables:
+            return (yield a, idx, mask)
+        depth = max([self.value_depth(mask), *(self.depth_of_index(e) for e in idx)])
+        scope = self.open(*variables)
+        value = yield a, tuple(inner), mask
+        self.close()
+        type = scalar_type(n.dtype)
+        reduce = lo.Reduce(
+            tuple(variables),
+            scope.body,
+            (lo.Accumulator(reduce_kind(n.op), type, value),),
+            "row" if trailing else "column",
+        )
+        self.place(reduce, depth)
+        return self.place(lo.Result(type, reduce, 0), depth)  # type: ignore[no-any-return]
+
+
+InRangeKey: Final = "in range"
+
+
+def recombined(e: Index) -> Index:
+    """``(x // n)·n·c + (x % n)·c -> x·c``, wherever it holds."""
+    again = True
+    while again:
+        again = False
+        for atom, coef in e.terms.items():
+            if isinstance(atom, ix.Mod):
+                whole = ix.Div(atom.index, atom.n, (0, 0))
+                if e.terms.get(whole) == coef * atom.n:
+                    terms = {t: c for t, c in e.terms.items() if t != whole and t is not atom}
+                    e = Index(terms, e.const) + atom.index * coef
+                    again = True
+                    break
+    return e
+
+
+# movement: how an index tuple passes through ------------------------------------------------------------------------
+def _iota(self: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+    e = ix.unmask(idx[0])
+    return self.place(lo.IndexValue(scalar_type(n.dtype), e), self.depth_of_index(e))  # type: ignore[no-any-return]
+    yield
+
+
+def _const(self: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+    return self.constant(n)
+    yield
+
+
+def _same(self: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+    return (yield n.src[0], idx, mask)
+
+
+def _reshape(self: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+    old = n.src[0].shape
+    if squeezed(old) == squeezed(n.shape):
+        kept = iter([e for e, m in zip(idx, n.shape) if m != 1])
+        return (yield n.src[0], tuple(ix.ZERO if m == 1 else next(kept) for m in old), mask)
+    return (yield n.src[0], regroup(idx, n.shape, old), mask)
+
+
+def regroup(idx: tuple[Index, ...], new: Shape, old: Shape) -> tuple[Index, ...]:
+    """The index into `old` of what stands at `idx` in `new`, over the shortest runs of axes that match in size."""
+    out: list[Index] = []
+    i = j = 0
+    while i < len(new) or j < len(old):
+        a, b = i, j
+        left = new[i] if i < len(new) else 1
+        right = old[j] if j < len(old) else 1
+        i += i < len(new)
+        j += j < len(old)
+        while left != right:
+            if left < right:
+                left *= new[i]
+                i += 1
+            else:
+                right *= old[j]
+                j += 1
+        position = recombined(ix.flatten(idx[a:i], new[a:i]))
+        out += ix.unflatten(position, old[b:j])
+    return tuple(out)
+
+
+def _permute(self: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+    inner: list[Index] = [ix.ZERO] * len(idx)
+    for i, axis in enumerate(n.arg):
+        inner[axis] = idx[i]
+    return (yield n.src[0], tuple(inner), mask)
+
+
+def _expand(self: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+    return (yield n.src[0], tuple(ix.ZERO if m == 1 else e for e, m in zip(idx, n.src[0].shape)), mask)
+
+
+def _pad(self: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+    inner: list[Index] = []
+    conditions = []
+    for e, (low, _, interior), size in zip(idx, n.arg, n.src[0].shape):
+        e = e + -low
+        step = interior + 1
+        conditions.append((e, 0, (size - 1) * step + 1, step if size > 1 else 1))
+        inner.append(ix.masked(ix.floordiv(e, step) if size > 1 else e, size))
+    here = self.in_range(conditions, mask)
+    x = yield n.src[0], tuple(inner), here
+    return self.select(mask, here, x)
+
+
+def _skew(self: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+    i, k, d, off, _ = n.arg
+    size = n.src[0].shape[i]
+    e = idx[i] + idx[k] * d + off
+    here = self.in_range([(e, 0, size, 1)], mask)
+    x = yield n.src[0], (*idx[:i], ix.masked(e, size), *idx[i + 1 :]), here
+    return self.select(mask, here, x)
+
+
+def _shrink(self: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+    return (yield n.src[0], tuple(e * step + start for e, (start, _, step) in zip(idx, n.arg)), mask)
+
+
+def _flip(self: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+    inner = tuple(e * -1 + (size - 1) if i in n.arg else e for i, (e, size) in enumerate(zip(idx, n.shape)))
+    return (yield n.src[0], inner, mask)
+
+
+def _gather(self: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+    position = yield n.src[1], idx, mask
+    datum = self.checked(n, position, n.src[0].shape[n.arg], mask)
+    return (yield n.src[0], (*idx[: n.arg], ix.of(datum), *idx[n.arg + 1 :]), mask)
+
+
+_WALK: Final[dict[Op, Callable[[_Lowering, Node, tuple[Index, ...], "lo.Value | None"], Walk]]] = {
+    Op.IOTA: _iota, Op.CONST: _const, Op.FENCE: _same, Op.RESHAPE: _reshape, Op.PERMUTE: _permute,
+    Op.EXPAND: _expand, Op.PAD: _pad, Op.SKEW: _skew, Op.SHRINK: _shrink, Op.FLIP: _flip, Op.GATHER: _gather,
+}  # fmt: skip
+
+
+# kernels ------------------------------------------------------------------------------------------------------------
+def lower(group: Group, stored: dict[int, Node], contractions: dict[int, Contraction]) -> Lowered:
+    """The kernel that computes every sink of `group`."""
+    state = _Lowering(stored, contractions)
+    state.own = {id(n) for n, target in group.sinks if target.into is n}
+    heavy = group.heavy
+    if heavy is not None and heavy.op is Op.SCATTER:
+        _scatter(state, heavy)
+    elif heavy is not None and heavy.op is Op.SCAN:
+        _scan(state, group, heavy)
+    elif heavy is not None:
+        _contract(state, group, heavy)
+    else:
+        _map(state, group)
+    buffers = [pair[0] for pair in state.buffers.values()]
+    kernel = lo.Kernel(_name(group), tuple(buffers), tuple(state.params.values()), state.scopes[0].body)
+    return Lowered(kernel, [pair[1] for pair in state.buffers.values()], list(state.params), state.checks)
+
+
+def _name(group: Group) -> str:
+    kind = "reduce" if group.reduces else "map"
+    if group.heavy is not None:
+        kind = "contract" if group.heavy.op is Op.SUM else group.heavy.op.value
+    return "_".join([kind, *map(str, group.domain)])
+
+
+def along(shape: Shape, variables: Sequence[Var]) -> tuple[Index, ...]:
+    """The index tuple that follows one variable for every axis of size other than 1."""
+    it = iter(variables)
+    return tuple(ix.ZERO if size == 1 else ix.of(next(it)) for size in shape)
+
+
+def _store_sinks(state: _Lowering, group: Group, variables: Sequence[Var]) -> None:
+    """Evaluates every sink at the loops' index and stores it into its targets, in the innermost body."""
+    for n, target in group.sinks:
+        _store(state, n, target, variables)
+
+
+def _store(state: _Lowering, n: Node, target: Target, variables: Sequence[Var]) -> None:
+    idx = along(n.shape, variables)
+    value = state.value(n, idx)
+    into = target.into
+    stride = math.prod(into.shape[target.axis + 1 :]) if into is not n else 0
+    reach = sum((size - 1) * math.prod(into.shape[i + 1 :]) for i, size in enumerate(n.shape)) + 1
+    buffer = state.argument(into, "out", target.offset * stride, reach)
+    state.scopes[-1].body.append(lo.Store(buffer, ix.flatten(idx, into.shape), value))
+
+
+def _nest(state: _Lowering, variables: Sequence[Var], carries: tuple[lo.Carry, ...] = ()) -> None:
+    """Closes the open bodies of `variables` into loops; the innermost has the carries."""
+    for v in reversed(variables):
+        scope = state.close()
+        state.scopes[-1].body.append(lo.Loop(v, scope.body, carries if v is variables[-1] else ()))
+
+
+def _map(state: _Lowering, group: Group) -> None:
+    variables = [state.var(size, "i") for size in group.domain]
+    for v in variables:
+        state.open(v)
+    _store_sinks(state, group, variables)
+    _nest(state, variables)
+
+
+def _scan(state: _Lowering, group: Group, heavy: Node) -> None:
+    """Loops over the other axes, the scanned axis innermost, the running value carried along."""
+    kind, axis = heavy.arg
+    by_axis = {i: state.var(size, "i") for i, size in enumerate(heavy.shape) if size > 1}
+    variables = [v for i, v in by_axis.items() if i != axis]
+    scanned = by_axis.get(axis) or state.var(1, "i")
+    order = [*variables, scanned]
+    for v in order:
+        state.open(v)
+    carry = lo.Carry(kind, scalar_type(heavy.dtype))
+    idx = along(heavy.shape, list(by_axis.values()))
+    args = tuple(state.value(s, idx) for s in heavy.src)
+    advance = state.place(lo.Advance(carry.type, carry, args), len(state.scopes) - 1)
+    state.given[id(heavy)] = advance
+    _store_sinks(state, group, list(by_axis.values()))
+    _nest(state, order, (carry,))
+
+
+def _scatter(state: _Lowering, n: Node) -> None:
+    """Fills the result with the identity, then goes through the updates in order."""
+    kind, axis, size = n.arg
+    g, positions = n.src
+    out = state.argument(n, "out", 0, n.size)
+    fill = state.var(n.size, "i")
+    zero = state.place(lo.Const(out.type, identity_of(kind, n.dtype)), 0)
+    state.scopes[0].body.append(lo.Loop(fill, [lo.Store(out, ix.of(fill), zero)]))
+    if 0 in g.shape:
+        return
+    variables = [state.var(m, "i") for m in squeezed(g.shape)]
+    for v in variables:
+        state.open(v)
+    idx = along(g.shape, variables)
+    value = state.value(g, idx)
+    datum = state.checked(n, state.value(positions, idx), size, None)
+    at = ix.flatten((*idx[:axis], ix.of(datum), *idx[axis + 1 :]), n.shape)
+    state.scopes[-1].body.append(lo.Update(kind, out, at, value))
+    _nest(state, variables)
+
+
+def _contract(state: _Lowering, group: Group, heavy: Node) -> None:
+    """Batch loops around one `contract` statement whose epilogue computes the sinks."""
+    c = state.contractions[id(heavy)]
+    a, b = c.product.src
+    by_axis = {i: state.var(size, "i") for i, size in enumerate(heavy.shape) if size > 1}
+    k = {i: state.var(c.product.shape[i], "k") for i in c.k}
+    full = {**by_axis, **k}
+    idx = tuple(ix.of(full[i]) if i in full else ix.ZERO for i in range(len(heavy.shape)))
+    m, n, batch = ([by_axis[i] for i in axes] for axes in (c.m, c.n, c.batch))
+    for v in batch:
+        state.open(v)
+    bodies = []
+    for free, factor in ((m, a), (n, b)):
+        state.open(*free, *k.values())
+        value = state.value(factor, idx)
+        bodies.append((state.close().body, value))
+    state.open(*m, *n)
+    acc = lo.Acc(scalar_type(heavy.dtype))
+    state.depth_of[id(acc)] = len(state.scopes) - 1
+    state.given[id(heavy)] = acc
+    _store_sinks(state, group, list(by_axis.values()))
+    epilogue = state.close().body
+    (a_body, a_value), (b_body, b_value) = bodies
+    state.scopes[-1].body.append(
+        lo.Contract(tuple(m), tuple(n), tuple(k.values()), a_body, a_value, b_body, b_value, acc, epilogue)
+    )
+    _nest(state, batch)

@@ -1,0 +1,189 @@
+"""Computing now: the plan of some nodes is made or recalled, its kernels are compiled at first need and run.
+
+The only file that runs kernels. LLVM is loaded here, at the first kernel.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import history
+from .buffer import Buffer, copy, empty
+from .canonical import Canonical, number
+from .config import config
+from .errors import IRError
+from .ir import LEAF, Node, Op
+from .schedule.plan import Plan, Step, plan_for
+from .sites import line_of
+
+log = logging.getLogger("tinyad")
+_lock = threading.RLock()
+Observer = Callable[[Step, list[Buffer | None]], None]
+
+
+class Stats:
+    """Counters since the process began (or `reset`); `seconds` of compilation."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.kernels_built = 0
+        self.kernels_run = 0
+        self.cache_hits = 0
+        self.disk_hits = 0
+        self.compile_seconds = 0.0
+
+
+stats = Stats()
+
+
+def realize(nodes: Sequence[Node]) -> None:
+    """Computes `nodes`, and in the same plan every live tensor that shares work with them."""
+    with _lock:
+        roots = [n for n in nodes if n.buffer is None]
+        if not roots:
+            return
+        roots = history.computed_with(roots)
+        if config.backend == "numpy":
+            _interpret(roots)
+        else:
+            c = number(roots)
+            plan = plan_for(c, config.fuse)
+            if config.debug:
+                _show(roots, plan)
+            arrays = run(plan, c)
+            for n, (place, shape) in zip(roots, plan.results):
+                n.buffer = _view(arrays[place], shape)
+        history.forget(roots, line_of)
+
+
+def _view(b: Buffer | None, shape: tuple[int, ...]) -> Buffer:
+    assert b is not None
+    return b if b.array.shape == shape else Buffer(b.array.reshape(shape))
+
+
+def _interpret(roots: Sequence[Node]) -> None:
+    """The NumPy backend: one operation at a time."""
+    from .interpret import interpret
+
+    for n, array in zip(roots, interpret(roots)):
+        n.buffer = copy(np.asarray(array))
+
+
+def run(plan: Plan, c: Canonical, observe: Observer | None = None) -> list[Buffer | None]:
+    """Runs every step of `plan` on the leaves and parameters of `c`; the buffer of each place still alive.
+
+    `observe` is called after each step, while everything the step read is still there.
+    """
+    arrays: list[Buffer | None] = [*c.leaves, *([None] * (len(plan.places) - plan.leaves))]
+    if config.verify and observe is None:
+        from .inspect.verify import check_step as observe
+    status = ctypes.c_int32(0)
+    status_address = ctypes.addressof(status)
+    for step in plan.steps:
+        for place in step.allocates:
+            arrays[place] = empty(*plan.places[place])
+        if step.call is not None:
+            _host(step, arrays)
+        else:
+            compiled = step.compiled or _compile(step)
+            table = [arrays[p].address + offset for p, offset in step.arguments]  # type: ignore[union-attr]
+            if compiled.scratch:
+                scratch = empty((compiled.scratch,), np.dtype(np.uint8))
+                table.append(scratch.address)
+            pointers = (ctypes.c_uint64 * len(table))(*table)
+            bits = [c.parameters[i] for i in step.parameters]
+            params = (ctypes.c_uint64 * len(bits))(*bits)
+            compiled.call(
+                ctypes.addressof(pointers), ctypes.addressof(params), 0, compiled.outer, status_address
+            )
+            if status.value:
+                _raise_index_error(step, status.value, plan, c, arrays)
+        stats.kernels_run += 1
+        if observe is not None:
+            observe(step, arrays)
+        for place in step.releases:
+            arrays[place] = None
+    for place, (shape, dtype) in enumerate(plan.places):  # results without elements, which no step writes
+        if arrays[place] is None and 0 in shape:
+            arrays[place] = empty(shape, dtype)
+    return arrays
+
+
+def _compile(step: Step) -> Any:
+    """The machine code of a step's kernel."""
+    import codegen
+
+    if getattr(codegen, "OWNER", None) != "tinyad":
+        raise ImportError(
+            f"the package 'codegen' at {codegen.__file__} is not tinyad's own; "
+            "another distribution of that name shadows it: uninstall it or install tinyad in a fresh environment"
+        )
+    from codegen import jit
+
+    assert step.lowered is not None
+    target = jit.target(config.target)
+    built = len(jit._CACHE)
+    compiled = jit.compile_kernel(step.lowered.kernel, target)
+    if len(jit._CACHE) > built:
+        stats.kernels_built += 1
+        stats.compile_seconds += compiled.seconds
+    else:
+        stats.cache_hits += 1
+    step.compiled = compiled
+    return compiled
+
+
+def _host(step: Step, arrays: list[Buffer | None]) -> None:
+    """Runs a host function on read-only views and copies what it returns."""
+    n = step.call
+    assert n is not None
+    *sources, target = [arrays[p] for p, _ in step.arguments]
+    views = []
+    for s in sources:
+        assert s is not None
+        view = s.array.view()
+        view.flags.writeable = False
+        views.append(view)
+    result = np.asarray(n.arg.fn(*views))
+    if result.shape != n.shape or result.dtype != n.dtype:
+        raise IRError(
+            f"host function {n.arg.name}: promised {n.dtype.name}{n.shape}, returned {result.dtype.name}{result.shape}"
+        )
+    assert target is not None
+    target.array[...] = result
+
+
+def _raise_index_error(step: Step, code: int, plan: Plan, c: Canonical, arrays: list[Buffer | None]) -> None:
+    """The IndexError for an index out of range, with NumPy's sentence and the line that wrote the operation."""
+    assert step.lowered is not None
+    n = step.lowered.checks[code - 1]
+    size = n.src[0].shape[n.arg] if n.op is Op.GATHER else n.arg[2]
+    axis = n.arg if n.op is Op.GATHER else n.arg[1]
+    origin = c.origin[plan.number_of[id(n)]]
+    line = line_of(origin)
+    where = f" (indexing written at {line})" if line else ""
+    raise IndexError(f"index is out of bounds for axis {axis} with size {size}{where}")
+
+
+def schedule(nodes: Sequence[Node]) -> Plan:
+    """The plan that `realize(nodes)` would run, without running it. Nothing to do: a plan without kernels."""
+    roots = [n for n in nodes if n.buffer is None and (n.op not in LEAF or n.op is not Op.BUFFER)]
+    with _lock:
+        return plan_for(number(history.computed_with(roots) if roots else []), config.fuse)
+
+
+def _show(roots: Sequence[Node], plan: Plan) -> None:
+    """What TINYAD_DEBUG asks for, on standard error."""
+    import sys
+
+    from .inspect import show
+
+    print(show(roots, plan, config.debug), file=sys.stderr)

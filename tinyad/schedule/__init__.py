@@ -1,0 +1,1 @@
+"""From a canonical graph to kernels: which values are stored, which kernel computes what, in which order."""

@@ -1,0 +1,430 @@
+"""Which values of a canonical graph are stored, and which kernel computes each: one walk from the results back.
+
+Walking backwards, everything that reads a node is decided before the node. A node is then either computed inside each
+place that needs it, or stored: by a group (a kernel to be) of its own, or as one more output of the group that
+reads it element for element. Reductions are computed inside a group when they depend on a prefix of its loops, or on
+all of them. Each decision keeps its reason, with its numbers, for the dump.
+
+A *use* says where a node's value is needed: the group, the reduction around it (None: the group's main body) and the
+*position*, which names for each axis the group's loop it follows (`UNIT`: the axis has size 1; `INNER`: the loop of a
+reduction; position None: any other index).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from .. import ir
+from ..ir import ELEMENTWISE, MOVEMENT, REDUCE, Node, Op, Shape
+from .contraction import Contraction, contraction
+
+CAP: Final = 300  # operations in one kernel: LLVM costs about 45 µs a vector instruction
+PLACES: Final = 4  # a value needed in more places than this is stored
+AGAIN_SAME: Final = 16  # cost up to which a value is computed again in another pass of the same kernel
+AGAIN_OTHER: Final = 8  # ... in another kernel, or repeatedly by an expansion
+SEARCH: Final = 500  # groups visited at most to prove that a merge makes no cycle
+
+UNIT: Final = -1
+INNER: Final = -2
+Position = tuple[int, ...]
+
+_COST: Final[dict[Op, int]] = {
+    op: 1 for op in ELEMENTWISE
+} | {op: 12 for op in (Op.EXP, Op.LOG, Op.EXPM1, Op.LOG1P, Op.SIN, Op.COS, Op.TANH, Op.ATAN, Op.ERF, Op.ATAN2)} | {
+    Op.POW: 40, Op.DIV: 4, Op.SQRT: 4, Op.IDIV: 8, Op.MOD: 20, Op.GATHER: 4,
+}  # fmt: skip
+"""Rough cost of an operation in units of an addition."""
+
+
+_COPIED: Final = frozenset({Op.BUFFER, Op.CAT, Op.SCATTER, Op.CALL})
+"""What cannot write itself into a part of a CAT: another kernel copies it there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a sink is written: the array of node `into` (its own, or a CAT's), shifted by `offset` along `axis`."""
+
+    into: Node
+    axis: int = 0
+    offset: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class Group:
+    """A kernel to be: nodes to store that share one loop nest over `domain` (the sizes greater than 1)."""
+
+    number: int
+    domain: Shape
+    sinks: list[tuple[Node, Target]] = field(default_factory=list)
+    heavy: Node | None = None  # a contraction, scan, scatter or call that shapes the whole kernel
+    reduces: bool = False
+    operations: int = 0
+    readers: "set[Group]" = field(default_factory=set)
+    merged: "Group | None" = None
+
+    def find(self) -> "Group":
+        """The group this one has become part of."""
+        g = self
+        while g.merged is not None:
+            g = g.merged
+        return g
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A place that needs a node's value: see the module's text."""
+
+    group: Group
+    context: Node | None
+    position: Position | None
+    again: bool = False  # the place evaluates one element several times
+
+
+@dataclass(slots=True)
+class Partition:
+    """The decision: groups in an order in which they can run, stored nodes, views, and the reasons."""
+
+    groups: list[Group]
+    stored: dict[int, Node]
+    views: dict[int, Node]  # results that are a reshaped stored node or leaf
+    contractions: dict[int, Contraction]
+    reasons: dict[int, str]
+
+
+def squeezed(shape: Shape) -> Shape:
+    """The sizes other than 1: a kernel's loops."""
+    return tuple([n for n in shape if n != 1])
+
+
+def straight(shape: Shape) -> Position:
+    """The position of an array whose axes follow the loops of a group over its own shape."""
+    out = []
+    i = 0
+    for n in shape:
+        out.append(UNIT if n == 1 else i)
+        i += n != 1
+    return tuple(out)
+
+
+class _Partitioner:
+    """The state of one backwards walk."""
+
+    def __init__(self, order: Sequence[Node], roots: Iterable[Node], fuse: bool) -> None:
+        self.order = order
+        self.fuse = fuse
+        self.uses: dict[int, dict[Use, None]] = {id(n): {} for n in order}
+        self.forced: dict[int, str] = {}
+        self.targets: dict[int, list[Target]] = {}
+        self.contractions: dict[int, Contraction] = {}
+        self.cost: dict[int, int] = {}
+        self.stored: dict[int, Node] = {}
+        self.views: dict[int, Node] = {}
+        self.reasons: dict[int, str] = {}
+        self.groups: list[Group] = []
+        self.cat_readers: dict[int, set[Group]] = {}
+        self.cap = CAP
+        self._prepare(roots)
+
+    def _prepare(self, roots: Iterable[Node]) -> None:
+        varying: dict[int, frozenset[int]] = {}
+        for n in self.order:
+            if n.op is Op.SUM:
+                c = contraction(n, varying)
+                if c is not None:
+                    self.contractions[id(n)] = c
+            if n.op in (Op.SCATTER, Op.CAT, Op.CALL):
+                self.forced[id(n)] = f"stored: {n.op.value} writes memory"
+            if n.op is Op.CALL:
+                for s in n.src:
+                    self.forced.setdefault(id(s), "stored: read by host code")
+            inside = 0 if n.op in REDUCE or n.op is Op.SCAN or id(n) in self.forced else sum(
+                self.cost[id(s)] for s in n.src
+            )
+            self.cost[id(n)] = min(inside + _COST.get(n.op, 0), 10 * CAP)
+        for n in roots:
+            while n.op is Op.RESHAPE and n.size:
+                self.views[id(n)] = n.src[0]
+                n = n.src[0]
+            self.forced[id(n)] = "stored: you hold it"
+        if not self.fuse:
+            inside_contraction = {id(c.product) for c in self.contractions.values()}
+            for n in self.order:
+                if n.op not in MOVEMENT and n.op is not Op.FENCE and id(n) not in inside_contraction:
+                    self.forced.setdefault(id(n), "stored: fusion is off")
+        self.cap = strip(self.order)
+
+    # the walk ---------------------------------------------------------------------------------------------------
+    def run(self) -> Partition:
+        for n in reversed(self.order):
+            if n.size == 0:
+                continue
+            if n.op in ir.LEAF:
+                self._merge_readers(n)
+                if id(n) in self.targets or n.op is not Op.BUFFER and id(n) in self.forced:
+                    self._store(n)
+                continue
+            reason = self._why_stored(n)
+            if reason is None:
+                self._inline(n)
+            else:
+                self.reasons[id(n)] = reason
+                self._store(n)
+        groups = [g for g in self.groups if g.merged is None]
+        return Partition(_in_order(groups), self.stored, self.views, self.contractions, self.reasons)
+
+    def _why_stored(self, n: Node) -> str | None:
+        """The reason to store `n`, or None to compute it where it is needed."""
+        forced = self.forced.get(id(n))
+        if forced is not None:
+            return forced
+        uses = self.uses[id(n)]
+        if id(n) in self.targets:
+            return "stored: a part of cat"
+        if not uses:
+            return None  # the product of a contraction
+        groups = {u.group.find() for u in uses}
+        if n.op in REDUCE or n.op is Op.SCAN:
+            return self._why_not_inside(n, uses, groups)
+        cost = self.cost[id(n)]
+        if len(uses) > PLACES and cost:
+            return f"stored: needed in {len(uses)} places, {cost} operations each"
+        if n.op in MOVEMENT and n.op is not Op.GATHER:
+            return None
+        if cost > AGAIN_OTHER and any(u.again for u in uses):
+            return f"stored: an expansion repeats it, again would cost {cost} operations an element"
+        if len(groups) > 1 and cost > AGAIN_OTHER:
+            return f"stored: read by {len(groups)} kernels, again would cost {cost} operations an element"
+        if len(uses) > 1 and cost > AGAIN_SAME:
+            return f"stored: read by {len(uses)} passes, again would cost {cost} operations an element"
+        if any(g.operations >= self.cap for g in groups):
+            return f"stored: a kernel ends at {self.cap} operations"
+        return None
+
+    def _why_not_inside(self, n: Node, uses: dict[Use, None], groups: set[Group]) -> str | None:
+        """Why the reduction or scan `n` cannot be computed inside the kernel that reads it, or None if it can."""
+        if len(groups) > 1:
+            return f"stored: read by {len(groups)} kernels"
+        (group,) = groups
+        positions = {u.position for u in uses}
+        (position,) = positions if len(positions) == 1 else (None,)
+        loops = None if position is None else {p for p in position if p != UNIT}
+        if loops is None or INNER in loops or group.operations >= self.cap:
+            return "stored: its reader does not follow its loops"
+        whole = len(loops) == len(group.domain)
+        if id(n) in self.contractions or n.op is Op.SCAN:
+            if len(uses) == 1 and whole and next(iter(uses)).context is None and not group.heavy and not group.reduces:
+                if position == straight(n.shape):
+                    return None
+            return f"stored: {n.op.value} shapes a kernel of its own"
+        if group.heavy or not loops and group.domain or loops != set(range(len(loops))):
+            return "stored: its reader's loops differ"
+        return None
+
+    def _store(self, n: Node) -> None:
+        """Makes `n` a sink: of the group that reads it element for element if that is safe, else of a new one."""
+        uses = self.uses[id(n)]
+        parts = self.targets.get(id(n), [])
+        if parts and n.op in _COPIED:
+            copy = self._new(n)
+            self._write(copy, n, parts)
+            uses[Use(copy, None, straight(n.shape))] = None
+            parts = []
+        readers = {u.group.find() for u in uses}
+        if n.op is Op.CAT:
+            self._store_parts(n, readers)
+        elif n.op is not Op.BUFFER:
+            group = self._host(n, uses) or self._new(n)
+            own = [Target(n)] if readers or id(n) in self.forced or not parts else []
+            self._write(group, n, own + parts)
+            group.readers |= readers - {group}
+            self._enter(n, Use(group, None, straight(n.shape)))
+
+    def _new(self, n: Node) -> Group:
+        """A new group over the elements of `n`."""
+        self.groups.append(Group(len(self.groups), squeezed(n.shape)))
+        return self.groups[-1]
+
+    def _write(self, group: Group, n: Node, targets: list[Target]) -> None:
+        """Adds sinks; who reads a CAT must wait for the writers of its parts."""
+        for t in targets:
+            group.sinks.append((n, t))
+            if t.into is n:
+                self.stored[id(n)] = n
+            else:
+                group.readers |= self.cat_readers[id(t.into)]
+
+    def _store_parts(self, n: Node, readers: set[Group]) -> None:
+        """A CAT is written part by part, each by whichever kernel computes that part."""
+        self.stored[id(n)] = n
+        self.cat_readers[id(n)] = readers
+        offset = 0
+        for s in n.src:
+            self.targets.setdefault(id(s), []).append(Target(n, n.arg, offset))
+            offset += s.shape[n.arg]
+
+    def _host(self, n: Node, uses: dict[Use, None]) -> Group | None:
+        """A group that can store `n` on its way, making no cycle."""
+        if not self.fuse or n.op in (Op.CALL, Op.SCATTER, Op.SCAN) or id(n) in self.contractions:
+            return None
+        groups = {u.group.find() for u in uses}
+        for g in groups:
+            mine = [u for u in uses if u.group.find() is g]
+            if g.domain != squeezed(n.shape) or g.operations >= self.cap or g.heavy and n.op in REDUCE:
+                continue
+            if any(u.context is not None or u.position != straight(n.shape) for u in mine):
+                continue
+            if g.heavy is not None and g.heavy.op in (Op.CALL, Op.SCATTER):
+                continue
+            if not any(_reaches(h, g) for h in groups if h is not g):
+                return g
+        return None
+
+    def _inline(self, n: Node) -> None:
+        for u in list(self.uses[id(n)]):
+            self._enter(n, Use(u.group.find(), u.context, u.position, u.again))
+
+    def _enter(self, n: Node, u: Use) -> None:
+        """Computes `n` at use `u`: passes the use on to its sources."""
+        g = u.group
+        context = u.context
+        again = u.again or n.op is Op.GATHER or n.op is Op.SKEW or n.op is Op.EXPAND and _repeats(n, u.position)
+        positions: list[Position | None] = [None] * len(n.src)
+        p = u.position
+        if n.op in ELEMENTWISE or n.op is Op.FENCE:
+            g.operations += 1
+            positions = [p] * len(n.src)
+        elif n.op in REDUCE:
+            g.operations += 1
+            context = n
+            c = self.contractions.get(id(n))
+            if c is not None:
+                g.heavy = n
+                for s in c.product.src:
+                    self._use(s, Use(g, n, None))
+                return
+            g.reduces = True
+            if p is not None:
+                positions = [tuple(INNER if i in n.arg else v for i, v in enumerate(p))]
+        elif n.op in (Op.SCAN, Op.SCATTER, Op.CALL):
+            g.operations += 1
+            g.heavy = n
+            if n.op is Op.SCAN:
+                positions = [p] * len(n.src)
+        elif n.op is Op.GATHER:
+            positions = [None, p]
+        elif p is not None and n.op is Op.EXPAND:
+            positions = [tuple(UNIT if m == 1 else v for m, v in zip(n.src[0].shape, p))]
+        elif p is not None and n.op is Op.PERMUTE:
+            q = [UNIT] * len(p)
+            for i, axis in enumerate(n.arg):
+                q[axis] = p[i]
+            positions = [tuple(q)]
+        elif p is not None and n.op is Op.RESHAPE and squeezed(n.shape) == squeezed(n.src[0].shape):
+            kept = iter([v for v, m in zip(p, n.shape) if m != 1])
+            positions = [tuple(UNIT if m == 1 else next(kept) for m in n.src[0].shape)]
+        for s, q in zip(n.src, positions):
+            self._use(s, Use(g, context, q, again))
+
+    def _use(self, s: Node, u: Use) -> None:
+        self.uses[id(s)][u] = None
+
+    def _merge_readers(self, leaf: Node) -> None:
+        """Groups that read one leaf at the same place become one kernel if neither needs the other's result."""
+        if not self.fuse or leaf.op is not Op.BUFFER or not leaf.shape:
+            return
+        by_place: dict[tuple[Shape, Position], Group] = {}
+        for u in list(self.uses[id(leaf)])[:16]:
+            g = u.group.find()
+            if u.position is None or g.heavy is not None:
+                continue
+            first = by_place.setdefault((g.domain, u.position), g).find()
+            if first is g or first.operations + g.operations > self.cap or first.heavy is not None:
+                continue
+            if not _reaches(first, g) and not _reaches(g, first):
+                first.sinks += g.sinks
+                first.readers |= g.readers
+                first.operations += g.operations
+                first.reduces |= g.reduces
+                g.merged = first
+
+
+def _repeats(n: Node, p: Position | None) -> bool:
+    """Whether the expansion `n`, read at `p`, evaluates its source again: not if what it repeats are inner loops."""
+    if p is None:
+        return True
+    old = n.src[0].shape
+    loops = [len(p) if v == INNER else v for v in p]
+    kept = [v for v, m, size in zip(loops, old, n.shape) if m == size and v != UNIT]
+    added = [v for v, m, size in zip(loops, old, n.shape) if m != size]
+    return max(kept, default=-1) >= min(added)
+
+
+def _reaches(a: Group, b: Group) -> bool:
+    """Whether something that reads `a`, directly or not, is `b`; True when the search grows too long."""
+    seen = {a}
+    stack = [a]
+    while stack:
+        for reader in stack.pop().readers:
+            r = reader.find()
+            if r is b:
+                return True
+            if r not in seen:
+                if len(seen) > SEARCH:
+                    return True
+                seen.add(r)
+                stack.append(r)
+    return False
+
+
+def _in_order(groups: list[Group]) -> list[Group]:
+    """The groups with every one before its readers; else in reverse order of their creation, which walks back."""
+    waiting = {g: 0 for g in groups}
+    edges = {g: {r.find() for r in g.readers} - {g} for g in groups}
+    for readers in edges.values():
+        for r in readers:
+            waiting[r] += 1
+    ready = [g for g in groups if not waiting[g]]
+    out = []
+    while ready:
+        g = ready.pop()
+        out.append(g)
+        for r in sorted(edges[g], key=lambda r: r.number):
+            waiting[r] -= 1
+            if not waiting[r]:
+                ready.append(r)
+    assert len(out) == len(groups), "the kernels depend on each other in a cycle"
+    return out
+
+
+def strip(order: Sequence[Node]) -> int:
+    """The operations after which a long chain is cut: a multiple of its period, so that equal strips share code.
+
+    The period is the smallest p for which each of the last operations repeats the one p before it (by op, arg and
+    distance to its sources), found by the failure function of Knuth, Morris and Pratt over the last `CAP` of them.
+    """
+    if len(order) <= CAP:
+        return CAP
+    place = {id(n): i for i, n in enumerate(order)}
+    window = order[-2 * CAP : -CAP // 2] if len(order) > 3 * CAP else order[-CAP:]
+    signs = [
+        (n.op, n.arg if n.op is not Op.CONST else None,
+         tuple(0 if s.op in ir.LEAF else place[id(n)] - place[id(s)] for s in n.src))
+        for n in window
+        if n.op not in ir.LEAF
+    ]  # fmt: skip
+    failure = [0] * len(signs)
+    k = 0
+    for i in range(1, len(signs)):
+        while k and signs[i] != signs[k]:
+            k = failure[k - 1]
+        k += signs[i] == signs[k]
+        failure[i] = k
+    period = len(signs) - failure[-1] if signs else CAP
+    return CAP // period * period if period <= CAP // 2 else CAP
+
+
+def partition(order: Sequence[Node], roots: Iterable[Node], fuse: bool = True) -> Partition:
+    """Decides what of the canonical graph `order` (sources first) is stored and which kernel computes it."""
+    return _Partitioner(order, roots, fuse).run()

@@ -1,0 +1,231 @@
+"""A plan: the kernels and host calls that compute the roots of one canonical graph, in order, ready to run.
+
+A plan depends on the canonical key only, so it is made once and run for every equal graph. Values live in numbered
+places: the slots of the leaves first, then one for each stored node.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from .. import ir
+from ..canonical import Canonical, rebuild
+from ..ir import DType, Node, Op, Shape, toposort
+from ..lower import Lowered, lower
+from .partition import Group, Partition, partition
+
+_KEPT: Final = 512  # plans remembered
+
+
+@dataclass(eq=False, slots=True)
+class Step:
+    """One kernel (`lowered`) or host call (`call`). `arguments`: (place, byte offset) of each pointer.
+
+    `allocates`: places that get memory before the step; `releases`: places nothing reads after it.
+    """
+
+    name: str
+    sinks: tuple[Node, ...]
+    lowered: Lowered | None = None
+    call: Node | None = None
+    arguments: tuple[tuple[int, int], ...] = ()
+    parameters: tuple[int, ...] = ()
+    allocates: tuple[int, ...] = ()
+    releases: tuple[int, ...] = ()
+    compiled: Any = None
+
+    @property
+    def loops(self) -> str:
+        """The kernel as loop IR text (a host call: its name)."""
+        if self.lowered is None:
+            return f"call {self.name}"
+        from codegen.text import dump
+
+        return dump(self.lowered.kernel)
+
+    @property
+    def reads(self) -> int:
+        """Bytes of the arrays it reads."""
+        return self._bytes("in") if self.lowered else sum(_nbytes(s) for s in self.sinks[0].src)
+
+    @property
+    def writes(self) -> int:
+        """Bytes of the arrays it writes."""
+        return self._bytes("out") if self.lowered else _nbytes(self.sinks[0])
+
+    def _bytes(self, role: str) -> int:
+        assert self.lowered is not None
+        return sum(b.size * b.type.bytes for b in self.lowered.kernel.buffers if b.role == role)
+
+    @property
+    def bytes(self) -> int:
+        return self.reads + self.writes
+
+    @property
+    def flops(self) -> int:
+        """Arithmetic operations, each elementwise node counted once for each of its elements."""
+        if self.lowered is None:
+            return 0
+        from codegen.cost import operations
+
+        return operations(self.lowered.kernel)
+
+
+def _nbytes(n: Node) -> int:
+    return n.size * n.dtype.itemsize
+
+
+@dataclass(eq=False, slots=True)
+class Plan:
+    """Kernels in order. `places` gives shape and dtype of every place, the first `leaves` of which are given."""
+
+    steps: list[Step]
+    places: list[tuple[Shape, DType]]
+    leaves: int
+    results: list[tuple[int, Shape]]
+    nodes: list[Node]
+    partition: Partition
+    number_of: dict[int, int] = field(default_factory=dict)  # node of the merged graph -> value number
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Any:
+        return iter(self.steps)
+
+    def __getitem__(self, i: int) -> Step:
+        return self.steps[i]
+
+    @property
+    def flops(self) -> int:
+        return sum(s.flops for s in self.steps)
+
+    @property
+    def bytes(self) -> int:
+        return sum(s.bytes for s in self.steps)
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most bytes that results and intermediate arrays of this plan take at one time (leaves not counted)."""
+        live = peak = 0
+        for step in self.steps:
+            live += sum(self._size(p) for p in step.allocates)
+            peak = max(peak, live)
+            live -= sum(self._size(p) for p in step.releases)
+        return peak
+
+    def _size(self, place: int) -> int:
+        shape, dtype = self.places[place]
+        n = dtype.itemsize
+        for size in shape:
+            n *= size
+        return n
+
+    def explain(self) -> str:
+        """The reason for every stored value."""
+        numbers = self.number_of
+        lines = [
+            f"%{numbers[key]} {self.nodes[numbers[key]]!r}: {reason}"
+            for key, reason in self.partition.reasons.items()
+        ]
+        return "\n".join(reversed(lines))
+
+    def __str__(self) -> str:
+        kernels = f"{len(self)} kernel{'s' if len(self) != 1 else ''}"
+        out = [f"plan: {kernels}, {self.bytes} bytes moved, {self.flops} operations, {self.peak_bytes} bytes at most"]
+        for i, step in enumerate(self.steps):
+            stored = ", ".join(f"%{self.number_of[id(n)]} {_type(n)}" for n in step.sinks)
+            out.append(f"k{i} {step.name}: {stored}; reads {step.reads} bytes, writes {step.writes} bytes")
+            for n in step.sinks:
+                reason = self.partition.reasons.get(id(n))
+                if reason:
+                    out.append(f"  %{self.number_of[id(n)]} {n.op.value} {reason}")
+        return "\n".join(out)
+
+
+def _type(n: Node) -> str:
+    return f"{ir.SHORT[n.dtype]}[{','.join(map(str, n.shape))}]"
+
+
+_plans: OrderedDict[Any, Plan] = OrderedDict()
+
+
+def clear() -> None:
+    """Forgets every plan."""
+    _plans.clear()
+
+
+def plan_for(c: Canonical, fuse: bool = True) -> Plan:
+    """The plan of a canonical graph, made at its first need."""
+    key = (c.key, fuse)
+    found = _plans.get(key)
+    if found is None:
+        found = _plans[key] = make_plan(c, fuse)
+        if len(_plans) > _KEPT:
+            _plans.popitem(last=False)
+    else:
+        _plans.move_to_end(key)
+    return found
+
+
+def make_plan(c: Canonical, fuse: bool = True) -> Plan:
+    """Partition, lowering, order and lifetimes for a canonical graph."""
+    nodes = rebuild(c)
+    roots = [nodes[i] for i in c.roots]
+    order = toposort(roots)
+    decided = partition(order, roots, fuse)
+    number_of: dict[int, int] = {}
+    for i, n in enumerate(nodes):
+        number_of.setdefault(id(n), i)
+    places: list[tuple[Shape, DType]] = [(b.array.shape, b.array.dtype) for b in c.leaves]
+    place_of: dict[int, int] = {}
+    for n in order:
+        if n.op is Op.BUFFER:
+            place_of[id(n)] = n.arg.index
+        elif id(n) in decided.stored or n.size == 0 and id(n) in {id(r) for r in roots}:
+            place_of[id(n)] = len(places)
+            places.append((n.shape, n.dtype))
+    results = []
+    for n in roots:
+        base = n
+        while id(base) in decided.views:
+            base = decided.views[id(base)]
+        results.append((place_of[id(base)], n.shape))
+    steps = [_step(g, decided, place_of) for g in decided.groups]
+    _lifetimes(steps, {p for p, _ in results}, len(c.leaves))
+    return Plan(steps, places, len(c.leaves), results, nodes, decided, number_of)
+
+
+def _step(group: Group, decided: Partition, place_of: dict[int, int]) -> Step:
+    sinks = tuple(n for n, _ in group.sinks)
+    if group.heavy is not None and group.heavy.op is Op.CALL:
+        n = group.heavy
+        places = [*(place_of[id(s)] for s in n.src), place_of[id(n)]]
+        return Step(n.arg.name, (n,), call=n, arguments=tuple((p, 0) for p in places))
+    lowered = lower(group, decided.stored, decided.contractions)
+    arguments = tuple(
+        (place_of[id(a.node)], a.offset * a.node.dtype.itemsize) for a in lowered.arguments
+    )
+    parameters = tuple(p.index for p in lowered.parameters)
+    return Step(lowered.kernel.name, sinks, lowered, None, arguments, parameters)
+
+
+def _lifetimes(steps: Sequence[Step], results: set[int], leaves: int) -> None:
+    """Notes where each place is first written and last used."""
+    last: dict[int, Step] = {}
+    begun: set[int] = set()
+    for step in steps:
+        fresh = []
+        for place, _ in step.arguments:
+            if place >= leaves and place not in begun:
+                begun.add(place)
+                fresh.append(place)
+            last[place] = step
+        step.allocates = tuple(fresh)
+    for step in steps:
+        step.releases = tuple(p for p, s in last.items() if s is step and p >= leaves and p not in results)
+
+
