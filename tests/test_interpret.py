@@ -62,7 +62,7 @@ def pairs(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def wrap(v: int, dtype: Any) -> int:
-    return ir.const(v, dtype).arg
+    return int(ir.const(v, dtype).arg)
 
 
 def test_every_primitive_has_a_meaning() -> None:
@@ -108,7 +108,7 @@ def test_float64_functions_are_nearly_correctly_rounded() -> None:
 @pytest.mark.parametrize("op, f", ROUNDED)
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_an_exact_function_is_numpys(op: Op, f: Callable[..., Any], dtype: Any) -> None:
-    x = np.concatenate([special(dtype), (RNG.normal(size=50) * 4).astype(dtype), np.arange(-3, 3, 0.5, dtype)])
+    x = np.concatenate([special(dtype), (RNG.normal(size=50) * 4).astype(dtype), np.arange(-3, 3, 0.5).astype(dtype)])
     with np.errstate(all="ignore"):
         same(value(ir.unary(op, stored(x))), f(x))
 

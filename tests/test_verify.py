@@ -190,12 +190,13 @@ def test_long_chains_and_diamonds() -> None:
 
 
 def test_constructors_refuse_what_verify_would() -> None:
-    for build in (
+    builds: list[Callable[[], Node]] = [
         lambda: ir.expand(COLUMN, (4, -2)),
         lambda: ir.scatter("sum", X, I, 0, -1),
         lambda: ir.iota(-1),
         lambda: ir.cat([X, ir.input((4,), FLOAT32)], 1),
-    ):
+    ]
+    for build in builds:
         with pytest.raises(IRError):
             build()
     verify([ir.cast(X, np.dtype(np.longlong))])
