@@ -116,7 +116,8 @@ def test_an_exact_function_is_numpys(op: Op, f: Callable[..., Any], dtype: Any) 
 @pytest.mark.parametrize("dtype", INTEGERS, ids=str)
 def test_unary_integer_operations_wrap(dtype: Any) -> None:
     x = edges(dtype)
-    for op, f in [(Op.NEG, operator.neg), (Op.ABS, abs), (Op.NOT, operator.invert)]:
+    table: dict[Op, Callable[[int], int]] = {Op.NEG: operator.neg, Op.ABS: abs, Op.NOT: operator.invert}
+    for op, f in table.items():
         same(value(ir.unary(op, stored(x))), [wrap(f(int(v)), dtype) for v in x])
 
 
@@ -255,7 +256,10 @@ def test_bitcast_keeps_bits() -> None:
 @pytest.mark.parametrize("axes", [(0,), (1, 2), (0, 1, 2)], ids=str)
 def test_reductions_keep_their_axes(dtype: Any, axes: tuple[int, ...]) -> None:
     x = RNG.integers(0, 5, (3, 2, 4)).astype(dtype)
-    for op, f in [(Op.SUM, np.sum), (Op.PROD, np.prod), (Op.REDUCE_MAX, np.max), (Op.REDUCE_MIN, np.min)]:
+    table: dict[Op, Callable[..., Any]] = {
+        Op.SUM: np.sum, Op.PROD: np.prod, Op.REDUCE_MAX: np.max, Op.REDUCE_MIN: np.min,
+    }  # fmt: skip
+    for op, f in table.items():
         wide = x.astype(np.float64) if dtype.kind == "f" else x
         with np.errstate(over="ignore"):
             same(value(ir.reduce(op, stored(x), axes)), np.asarray(f(wide, axis=axes, keepdims=True)).astype(dtype))
