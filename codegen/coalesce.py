@@ -31,6 +31,7 @@ def coalesce(kernel: Kernel) -> Kernel:
 
 def _find(body: Sequence[Stmt]) -> tuple[Var, Var] | None:
     """Two adjacent variables that can be merged."""
+    candidates: list[tuple[tuple[Var, Var], tuple[list[Stmt], ...]]]
     for s in statements(body):
         match s:
             case Loop(body=[Loop() as inner]) if not s.carries and not inner.carries:

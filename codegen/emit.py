@@ -37,9 +37,8 @@ from .loops import (
     Update,
 )
 from .ops import emit_op, to_memory, to_register
-from .scalar import I64 as INT64
 from .target import Target
-from .vectorize import lanes_for, round_up_to_power
+from .vectorize import hidden, lanes_for, round_up_to_power
 
 STACK_SCRATCH = 64 << 10  # scratch buffers up to this many bytes together live on the stack
 BIG_BODY = 40  # statements from which a vector loop is one masked copy instead of a main loop and a tail
@@ -52,9 +51,9 @@ def outer_loop(body: Sequence[Stmt]) -> Loop | None:
     loop = body[0]
     for s in statements(loop.body):
         if isinstance(s, Update):
-            coef = abs(s.index.coefficient(loop.var))
-            lo, hi = (s.index + Index({loop.var: -s.index.coefficient(loop.var)})).bounds
-            if hi - lo >= coef or any(a is not loop.var and loop.var in Index({a: 1}).variables() for a in s.index.terms):
+            coef = s.index.coefficient(loop.var)
+            lo, hi = (s.index + Index({loop.var: -coef})).bounds if coef else s.index.bounds
+            if hi - lo >= abs(coef) or hidden(s.index, loop.var):
                 return None
     return loop
 
@@ -238,7 +237,10 @@ def _loop(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
         full = f.b.binary("and", f.b.binary("sub", hi, lo), const(I64, -lanes))
         middle = f.b.binary("add", lo, full)
         _vector_loop(f, loop, lanes, lo, middle)
-        (_masked_loop if f.target.masks else _tail_loop)(f, loop, lanes, middle, hi)
+        if f.target.masks:
+            _masked_loop(f, loop, lanes, middle, hi)
+        else:
+            _scalar_loop(f, loop, middle, hi)
 
 
 def _scalar_loop(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
@@ -273,7 +275,3 @@ def _masked_loop(f: Frame, loop: Loop, lanes: int, lo: Val, hi: Val) -> None:
 
     f.loop(lo, hi, lanes, [], step, "masked")
 
-
-def _tail_loop(f: Frame, loop: Loop, lanes: int, lo: Val, hi: Val) -> None:
-    """What is left of a vector loop, one by one: less than `lanes` iterations."""
-    _scalar_loop(f, loop, lo, hi)

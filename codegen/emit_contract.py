@@ -17,7 +17,7 @@ blocks are added in order; so tile sizes and the choice of the vector side never
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from math import prod
 
 from .analysis import indices, statements
@@ -107,7 +107,7 @@ def plan(s: Contract, target: Target) -> Plan:
     return _plan(m, n, k, wide_type(s.acc.type).bytes, _prefers_rows(s), target)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _plan(m: int, n: int, k: int, size: int, prefers_rows: bool, target: Target) -> Plan:
     straight, crossed = _shape(target, size, m, n), _shape(target, size, n, m)
     penalty = 1 / 1.15 if prefers_rows else 1.15

@@ -78,11 +78,11 @@ class Frame:
             self.depth[var] = len(self.scopes) - 1
         yield
         self.close()
-        for var, value, depth in before:
-            if value is None or depth is None:
+        for var, old, depth in before:
+            if old is None or depth is None:
                 del self.vars[var], self.depth[var]
             else:
-                self.vars[var], self.depth[var] = value, depth
+                self.vars[var], self.depth[var] = old, depth
 
     @contextmanager
     def at(self, depth: int | None) -> Iterator[None]:

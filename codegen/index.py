@@ -48,7 +48,7 @@ class _Derived:
 
     def __eq__(self, other: object) -> bool:
         return self is other or (
-            type(self) is type(other) and self.n == other.n and self.index == other.index  # type: ignore[attr-defined]
+            type(self) is type(other) and self.n == other.n and self.index == other.index
         )
 
 
@@ -249,8 +249,8 @@ def mod(e: Index, n: int) -> Index:
     if lo // n == hi // n:
         return e + -(lo // n) * n
     # A coefficient may be taken modulo n from either side; the smaller magnitude often needs no modulus at all.
-    for reduce in (lambda c: c % n, lambda c: (c + n // 2) % n - n // 2):
-        rest = Index({a: reduce(c) for a, c in e.terms.items() if c % n}, e.const % n)
+    for shift in (0, n // 2):
+        rest = Index({a: (c + shift) % n - shift for a, c in e.terms.items() if c % n}, e.const % n)
         lo, hi = rest.bounds
         if lo // n == hi // n:
             return rest + -(lo // n) * n

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, Final
 
 import llvmlite.binding as llvm
@@ -53,7 +53,7 @@ class Compiled:
             return str(machine.emit_assembly(_parse(self.llvm, self.target)))
 
 
-@lru_cache(maxsize=None)
+@cache
 def target(name: str = "native") -> Target:
     """The target called `name`: ``native`` or a psABI level."""
     triple = llvm.get_default_triple()
@@ -62,7 +62,7 @@ def target(name: str = "native") -> Target:
     return from_features(triple, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
 
 
-@lru_cache(maxsize=None)
+@cache
 def _machine(t: Target) -> Any:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
@@ -71,7 +71,7 @@ def _machine(t: Target) -> Any:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _linker(t: Target) -> Any:
     host = llvm.Target.from_triple(t.triple).create_target_machine(jit=False, reloc="pic", codemodel="small")
     return llvm.create_lljit_compiler(host)
