@@ -11,17 +11,45 @@ from .ir import DType, Shape
 ALIGNMENT = 64  # bytes: one cache line, one AVX-512 vector
 
 
-class Buffer:
-    """A C-contiguous array and the address of its first element; what is stored in it never changes."""
+_live = 0
+_peak = 0
 
-    __slots__ = ("__weakref__", "address", "array")
+
+class Buffer:
+    """A C-contiguous array and the address of its first element; what is stored in it never changes.
+
+    `owner` is the buffer whose memory this one is a view of; `nbytes` what it allocated itself.
+    """
+
+    __slots__ = ("__weakref__", "address", "array", "nbytes", "owner")
 
     array: np.ndarray[Any, Any]
     address: int
+    nbytes: int
+    owner: "Buffer | None"
 
-    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+    def __init__(self, array: np.ndarray[Any, Any], nbytes: int = 0, owner: "Buffer | None" = None) -> None:
+        global _live, _peak
         self.array = array
         self.address = array.__array_interface__["data"][0]
+        self.nbytes = nbytes
+        self.owner = owner
+        _live += nbytes
+        if _live > _peak:
+            _peak = _live
+
+    def __del__(self) -> None:
+        global _live
+        _live -= self.nbytes
+
+    def reshaped(self, shape: Shape) -> "Buffer":
+        """The same memory as an array of another shape."""
+        return self if shape == self.array.shape else Buffer(self.array.reshape(shape), 0, self)
+
+
+def usage() -> dict[str, int]:
+    """Bytes of the buffers allocated here: alive now, and the most at one time."""
+    return {"live_bytes": _live, "peak_bytes": _peak}
 
 
 def empty(shape: Shape, dtype: DType) -> Buffer:
@@ -31,7 +59,7 @@ def empty(shape: Shape, dtype: DType) -> Buffer:
         nbytes *= n
     raw = np.empty(nbytes + ALIGNMENT, np.uint8)
     start = -raw.__array_interface__["data"][0] % ALIGNMENT
-    return Buffer(raw[start : start + nbytes].view(dtype).reshape(shape))
+    return Buffer(raw[start : start + nbytes].view(dtype).reshape(shape), nbytes)
 
 
 def copy(array: np.ndarray[Any, Any]) -> Buffer:

@@ -15,7 +15,6 @@ class Config:
     debug: int = 0  # 1 kernels run, 2 ir, 3 schedule, 4 loops, 5 llvm and asm
     fuse: bool = True  # False: every node is stored, one kernel each
     target: str = "native"  # native, x86-64-v2, x86-64-v3, x86-64-v4
-    verify: bool = False  # each kernel's result is held against the interpreter
 
 
 def _read() -> Config:

@@ -148,11 +148,12 @@ class Node:
     """One primitive operation. `op`, `src`, `arg`, `shape`, `dtype` are its meaning and never change.
 
     The rest is not meaning: `trace` (why its history is kept), `site` (the Python instruction or forward node it
-    comes from), `buffer` (its value once computed), `handle` (weak reference to the Tensor that holds it), `cut`
-    (what stood behind it when its history was dropped).
+    comes from), `buffer` (its value once computed), `plan` (what computed it: the plan and its number there), `handle`
+    (weak reference to the Tensor that holds it), `cut` (what stood behind it when its history was dropped).
     """
 
-    __slots__ = ("__weakref__", "arg", "buffer", "cut", "dtype", "handle", "op", "shape", "site", "src", "trace")
+    __slots__ = ("__weakref__", "arg", "buffer", "cut", "dtype", "handle", "op", "plan", "shape", "site", "src",
+                 "trace")  # fmt: skip
 
     op: Op
     src: tuple["Node", ...]
@@ -164,6 +165,7 @@ class Node:
     buffer: Any
     handle: "weakref.ref[Any] | None"
     cut: Any
+    plan: Any
 
     def __init__(self, op: Op, src: tuple["Node", ...], arg: Any, shape: Shape, dtype: DType) -> None:
         self.op = op
@@ -181,6 +183,7 @@ class Node:
         self.buffer = None
         self.handle = None
         self.cut = None
+        self.plan = None
 
     @property
     def ndim(self) -> int:

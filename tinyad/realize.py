@@ -28,12 +28,9 @@ Observer = Callable[[Step, list[Buffer | None]], None]
 
 
 class Stats:
-    """Counters since the process began (or `reset`); `seconds` of compilation."""
+    """Counters since the process began; `compile_seconds` of wall time."""
 
     def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
         self.kernels_built = 0
         self.kernels_run = 0
         self.cache_hits = 0
@@ -59,14 +56,12 @@ def realize(nodes: Sequence[Node]) -> None:
             if config.debug:
                 _show(roots, plan)
             arrays = run(plan, c)
-            for n, (place, shape) in zip(roots, plan.results):
-                n.buffer = _view(arrays[place], shape)
+            for n, (place, shape), at in zip(roots, plan.results, c.roots):
+                stored = arrays[place]
+                assert stored is not None
+                n.buffer = stored.reshaped(shape)
+                n.plan = plan, at
         history.forget(roots, line_of)
-
-
-def _view(b: Buffer | None, shape: tuple[int, ...]) -> Buffer:
-    assert b is not None
-    return b if b.array.shape == shape else Buffer(b.array.reshape(shape))
 
 
 def _interpret(roots: Sequence[Node]) -> None:
@@ -83,8 +78,6 @@ def run(plan: Plan, c: Canonical, observe: Observer | None = None) -> list[Buffe
     `observe` is called after each step, while everything the step read is still there.
     """
     arrays: list[Buffer | None] = [*c.leaves, *([None] * (len(plan.places) - plan.leaves))]
-    if config.verify and observe is None:
-        from .inspect.verify import check_step as observe
     status = ctypes.c_int32(0)
     status_address = ctypes.addressof(status)
     for step in plan.steps:
@@ -93,17 +86,15 @@ def run(plan: Plan, c: Canonical, observe: Observer | None = None) -> list[Buffe
         if step.call is not None:
             _host(step, arrays)
         else:
-            compiled = step.compiled or _compile(step)
+            code = step.compiled or compiled(step)
             table = [arrays[p].address + offset for p, offset in step.arguments]  # type: ignore[union-attr]
-            if compiled.scratch:
-                scratch = empty((compiled.scratch,), np.dtype(np.uint8))
+            if code.scratch:
+                scratch = empty((code.scratch,), np.dtype(np.uint8))
                 table.append(scratch.address)
             pointers = (ctypes.c_uint64 * len(table))(*table)
             bits = [c.parameters[i] for i in step.parameters]
             params = (ctypes.c_uint64 * len(bits))(*bits)
-            compiled.call(
-                ctypes.addressof(pointers), ctypes.addressof(params), 0, compiled.outer, status_address
-            )
+            code.call(ctypes.addressof(pointers), ctypes.addressof(params), 0, code.outer, status_address)
             if status.value:
                 _raise_index_error(step, status.value, plan, c, arrays)
         stats.kernels_run += 1
@@ -117,8 +108,10 @@ def run(plan: Plan, c: Canonical, observe: Observer | None = None) -> list[Buffe
     return arrays
 
 
-def _compile(step: Step) -> Any:
-    """The machine code of a step's kernel."""
+def compiled(step: Step) -> Any:
+    """The machine code of a step's kernel, compiled at its first need."""
+    if step.compiled is not None:
+        return step.compiled
     import codegen
 
     if getattr(codegen, "OWNER", None) != "tinyad":
@@ -131,14 +124,14 @@ def _compile(step: Step) -> Any:
     assert step.lowered is not None
     target = jit.target(config.target)
     built = len(jit._CACHE)
-    compiled = jit.compile_kernel(step.lowered.kernel, target)
+    code = jit.compile_kernel(step.lowered.kernel, target)
     if len(jit._CACHE) > built:
         stats.kernels_built += 1
-        stats.compile_seconds += compiled.seconds
+        stats.compile_seconds += code.seconds
     else:
         stats.cache_hits += 1
-    step.compiled = compiled
-    return compiled
+    step.compiled = code
+    return code
 
 
 def _host(step: Step, arrays: list[Buffer | None]) -> None:
