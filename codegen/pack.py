@@ -34,7 +34,7 @@ class Side:
 
 
 def pack(f: Frame, side: Side, panels: Val, lo: Val, hi: Val, k0: Val, k1: Val, depth: int) -> None:
-    """Fills the panels of ``[lo, hi)`` for k in ``[k0, k1)``: `lo` is a multiple of the width, panels hold `depth` k."""
+    """Fills the panels of ``[lo, hi)`` for k in ``[k0, k1)``; `lo` is a multiple of the width, `depth` k a panel."""
     b = f.b
     extent, width = side.var.extent, side.width
     full = extent // width * width

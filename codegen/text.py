@@ -51,6 +51,7 @@ class Text:
         self.used: set[str] = set()
         self.count = 0
         self.vars = 0
+        self.carries = 0
 
     # names ------------------------------------------------------------------------------------------------------
     def unique(self, wanted: str, fallback: str) -> str:
@@ -177,7 +178,8 @@ class Text:
                 return f"advance {self.ref(s.carry)}, {', '.join(self.ref(a) for a in s.args)}"
 
     def _carry(self, c: Carry) -> str:
-        name = self.names[id(c)] = self.unique("", f"c{sum(n.startswith('c') for n in self.used)}")
+        name = self.names[id(c)] = self.unique("", f"c{self.carries}")
+        self.carries += 1
         return f"{name} {c.op}: {c.type}"
 
     def _loop(self, s: Loop, depth: int) -> None:

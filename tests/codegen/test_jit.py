@@ -1,0 +1,84 @@
+"""What the machine code is made of, and how kernels are compiled and kept."""
+
+from __future__ import annotations
+
+import re
+import threading
+
+import numpy as np
+import pytest
+from kernel_tools import TARGET, buffer, compiled, execute, kernel, sample
+
+from codegen import jit
+from codegen.index import Var, of
+from codegen.loops import Apply, Kernel, Load, Loop, Store
+from codegen.scalar import F16, F32, F64, I32, Type
+from codegen.target import level
+
+LIBRARY = {"memcpy", "memset", "memmove"}
+
+
+def square(n: int, type: Type = F32, name: str = "test", op: str = "mul") -> Kernel:
+    x, y, i = buffer(type, n, "in", name), buffer(type, n, "out"), Var(n, name)
+    a = Load(type, x, of(i))
+    out = Apply(op, type, (a, a))
+    return Kernel(name, (x, y), (), [Loop(i, [a, out, Store(y, of(i), out)])])
+
+
+@pytest.mark.parametrize("name", ["x86-64-v2", "x86-64-v3", "x86-64-v4", "native"])
+@pytest.mark.parametrize("type", [F32, F64, I32], ids=str)
+def test_vectors_are_as_wide_as_the_target(name: str, type: Type) -> None:
+    target = jit.target(name)
+    text = jit.compile_kernel(square(1000, type), target).llvm
+    element = {F32: "float", F64: "double", I32: "i32"}[type]
+    assert f"<{target.vector_bytes // type.bytes} x {element}>" in text
+
+
+@pytest.mark.parametrize("name", ["x86-64-v2", "x86-64-v3", "x86-64-v4"])
+@pytest.mark.parametrize("op, type", [("mod", F64), ("idiv", F32), ("add", F16), ("pow", I32), ("atan2", F32)])
+def test_no_hidden_calls_and_no_fast_math(name: str, op: str, type: Type) -> None:
+    code = jit.compile_kernel(square(100, type, op=op), jit.target(name))
+    assert set(jit.undefined_symbols(code.object)) <= LIBRARY
+    assert not re.search(r"\b(frem|fast|nnan|ninf|nsz|arcp|contract|reassoc|nsw|nuw)\b", code.llvm)
+
+
+def test_equal_kernels_share_code() -> None:
+    jit.clear()
+    first = compiled(square(64, name="a"))
+    assert compiled(square(64, name="b")) is first
+    assert compiled(square(65)) is not first
+    assert jit.compile_kernel(square(64), jit.target("x86-64-v2")) is not first or TARGET == "x86-64-v2"
+    jit.clear()
+    assert compiled(square(64)) is not first
+
+
+def test_texts_and_facts_of_compiled_code() -> None:
+    code = compiled(square(100))
+    assert code.outer == 100 and code.scratch == 0 and 0 < code.seconds < 10
+    assert "define void @kernel" in code.llvm and "kernel:" in code.asm
+
+
+def test_threads_compile_one_kernel_once() -> None:
+    jit.clear()
+    found: list[jit.Compiled] = []
+    threads = [threading.Thread(target=lambda: found.append(compiled(square(77)))) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert len(found) == 4 and len({id(c) for c in found}) == 1
+
+
+def test_released_code_does_not_disturb_the_rest() -> None:
+    kept = compiled(square(31))
+    jit.clear()
+    for n in range(40, 50):
+        execute(square(n), sample(F32, n), np.zeros(n, np.float32))
+    jit.clear()
+    assert kept.call is not None
+    execute(square(31), sample(F32, 31), np.zeros(31, np.float32))
+
+
+def test_unknown_levels_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected native or one of"):
+        level("pentium", "x86_64-unknown-linux-gnu")
