@@ -7,7 +7,8 @@ declared as they are used. Nothing here chooses anything: what is asked for is w
 from __future__ import annotations
 
 import struct
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cache
 
 from .scalar import Type
 
@@ -42,7 +43,7 @@ class Ty:
         return self.ll
 
 
-@lru_cache(maxsize=None)
+@cache
 def ty(kind: str, bits: int, lanes: int = 1) -> Ty:
     """The unique `Ty` of these fields."""
     return Ty(kind, bits, lanes)
@@ -98,12 +99,19 @@ def const(t: Ty, value: bool | int | float) -> Val:
 
 
 class Module:
-    """LLVM module text under construction: intrinsic declarations, globals and finished functions."""
+    """LLVM module text under construction: intrinsic declarations, globals and finished functions.
 
-    def __init__(self) -> None:
+    `has_fma` and `has_f16c` say what the target does in hardware; without them a fused multiply-add and conversions
+    to and from half would become calls of a C library, so code with the same bits is written out instead.
+    """
+
+    def __init__(self, has_fma: bool = True, has_f16c: bool = True) -> None:
+        self.has_fma = has_fma
+        self.has_f16c = has_f16c
         self.declared: dict[str, str] = {}
         self.globals: list[str] = []
         self.functions: list[str] = []
+        self.helpers: set[str] = set()
 
     def text(self) -> str:
         return "\n".join([*self.globals, *self.declared.values(), *self.functions, ""])
@@ -137,6 +145,11 @@ class Builder:
 
     def cond_branch(self, c: Val, then: str, other: str) -> None:
         self.lines.append(f"  br i1 {c.ref}, label %{then}, label %{other}")
+
+    def rare_branch(self, c: Val, rare: str, usual: str) -> None:
+        """As `cond_branch`, with `rare` laid out and spilled for as a path that is hardly ever taken."""
+        self.module.declared.setdefault("!rare", '!1000 = !{!"branch_weights", i32 1, i32 100000}')
+        self.lines.append(f"  br i1 {c.ref}, label %{rare}, label %{usual}, !prof !1000")
 
     def phi(self, t: Ty) -> tuple[Val, int]:
         """A phi to be completed by `set_phi`; returns its value and its place."""
@@ -185,7 +198,28 @@ class Builder:
         self.declare(full, result.ll, ", ".join(a.ty.ll for a in args))
         return self.emit(result, f"call {result.ll} @{full}({', '.join(f'{a.ty.ll} {a.ref}' for a in args)})")
 
+    def helper(self, name: str, result: Ty, args: tuple[Val, ...], body: "HelperBody") -> Val:
+        """Calls the module's internal function `name`; `body` writes it the first time. `name` decides the types."""
+        module = self.module
+        if name not in module.helpers:
+            module.helpers.add(name)
+            inner = Builder(module)
+            params = tuple(Val(f"%a{i}", a.ty) for i, a in enumerate(args))
+            y = body(inner, params)
+            head = f"define internal {result.ll} @{name}({', '.join(map(repr, params))}) nounwind {{\nentry:"
+            module.functions.append("\n".join([head, *inner.lines, f"  ret {y!r}", "}"]))
+        return self.emit(result, f"call {result.ll} @{name}({', '.join(map(repr, args))})")
+
+    def any(self, mask: Val) -> Val:
+        """Whether any lane of a vector of bools is true."""
+        return mask if mask.ty.lanes == 1 else self.intrinsic("vector.reduce.or", I1, mask, suffix=mask.ty.suffix)
+
     def fma(self, x: Val, y: Val, z: Val) -> Val:
+        """x * y + z rounded once, on every target."""
+        if not self.module.has_fma:
+            from .soft import fma  # written with this class
+
+            return fma(self, x, y, z)
         return self.intrinsic("fma", x.ty, x, y, z)
 
     def splat(self, x: Val, lanes: int) -> Val:
@@ -200,9 +234,7 @@ class Builder:
         t = x.ty.with_lanes(len(lanes))
         mask = ", ".join(f"i32 {i}" for i in lanes)
         other = y.ref if y else "poison"
-        return self.emit(
-            t, f"shufflevector {x.ty.ll} {x.ref}, {x.ty.ll} {other}, <{len(lanes)} x i32> <{mask}>"
-        )
+        return self.emit(t, f"shufflevector {x.ty.ll} {x.ref}, {x.ty.ll} {other}, <{len(lanes)} x i32> <{mask}>")
 
     def extract(self, x: Val, lane: int) -> Val:
         return self.emit(x.ty.scalar(), f"extractelement {x.ty.ll} {x.ref}, i32 {lane}")
@@ -224,3 +256,6 @@ class Builder:
 
     def ret(self) -> None:
         self.lines.append("  ret void")
+
+
+HelperBody = Callable[[Builder, tuple[Val, ...]], Val]

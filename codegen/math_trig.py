@@ -1,0 +1,271 @@
+"""sin, cos, atan and atan2.
+
+sin and cos reduce by whole multiples of pi: x = n pi + r with |r| <= pi/2 (for the cosine, odd multiples of pi/2), so
+that one polynomial serves every lane and n's lowest bit is the sign. With pi = A + B + C and FMA, x - n A is exact
+(a multiple of A's last place, smaller than 2), and x - n A - n B is kept with its rounding error. Lanes from 2^17
+(float32) or 2^20 (float64) on are done again one by one, in integers; the branch to that is the only one.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Final
+
+from .builder import I1, I64, PTR, Builder, Val, const, ty
+from .number import SPECS, Num, fma, horner
+
+# sin r = r + r³ P(r²) for |r| <= pi/2: P of degree 3, relative error 2^-27.3; of degree 7, 2^-61.6
+_SIN: Final = {
+    32: (
+        -0.16666659712791443,
+        0.008333064615726471,
+        -0.00019809494551736861,
+        2.605519966891734e-06,
+    ),
+    64: (
+        -0.16666666666666666,
+        0.008333333333333193,
+        -0.0001984126984120876,
+        2.7557319211048536e-06,
+        -2.5052106863927286e-08,
+        1.6058939228132565e-10,
+        -7.642978341342773e-13,
+        2.7210298411500184e-15,
+    ),
+}
+_PI: Final = {
+    32: (3.1415927410125732, -8.742277657347586e-08, -3.4302490200117637e-15),
+    64: (3.141592653589793, 1.2246467991473532e-16, -2.9947698097183397e-33),
+}
+_INVERSE_PI: Final = {32: 0.31830987334251404, 64: 0.3183098861837907}
+_HUGE: Final = {32: 2.0**17, 64: 2.0**20}  # from here on n B and n C would lose digits
+
+# The bits of 1/pi after the point, after 64 zero bits.
+_INVERSE_PI_WORDS: Final = (
+    0,
+    0x517CC1B727220A94,
+    0xFE13ABE8FA9A6EE0,
+    0x6DB14ACC9E21C820,
+    0xFF28B1D5EF5DE2B0,
+    0xDB92371D2126E970,
+    0x0324977504E8C90E,
+    0x7F0EF58E5894D39F,
+    0x74411AFA975DA242,
+    0x74CE38135A2FBF20,
+    0x9CC8EB1CC1A99CFA,
+    0x4E422FC5DEFC941D,
+    0x8FFC4BFFEF02CC07,
+    0xF79788C5AD05368F,
+    0xB69B3F6793E584DB,
+    0xA7A31FB34F2FF516,
+    0xBA93DD63F5F2F8BD,
+    0x9E839CFBC5294975,
+    0x35FDAFD88FC6AE84,
+    0x2B0198237E3DB5D5,
+    0xF867DE104D7A1B0E,
+    0xD4F1C8B0AF730D84,
+    0x32CCC2AF8A503420,
+)
+
+
+def sin(b: Builder, v: Val) -> Val:
+    """Sine; the sign of x is put on at the end, so that sin(-0) = -0."""
+    x = Num(b, v)
+    fraction, _ = SPECS[v.ty.bits]
+    magic = 1.5 * 2.0**fraction
+    a = x.abs()
+    shifted = fma(a, _INVERSE_PI[v.ty.bits], magic)
+    sign = (x.bits() & (1 << (v.ty.bits - 1))) ^ (shifted.bits() << (v.ty.bits - 1))
+    y = _sin_of_rest(a, shifted - magic, _PI[v.ty.bits])
+    return _mend_huge(b, x, (y.bits() ^ sign).real(), cosine=False).v
+
+
+def cos(b: Builder, v: Val) -> Val:
+    """Cosine: with n odd and r = |x| - n pi/2, cos x = ±sin r, positive where n is 3 modulo 4."""
+    x = Num(b, v)
+    fraction, _ = SPECS[v.ty.bits]
+    magic = 1.5 * 2.0**fraction
+    a = x.abs()
+    shifted = fma(a, _INVERSE_PI[v.ty.bits], -0.5) + magic
+    n = fma(shifted - magic, 2.0, 1.0)
+    y = _sin_of_rest(a, n, tuple(0.5 * part for part in _PI[v.ty.bits]))
+    sign = ~shifted.bits() << (v.ty.bits - 1)
+    return _mend_huge(b, x, (y.bits() ^ sign).real(), cosine=True).v
+
+
+def _sin_of_rest(x: Num, n: Num, period: tuple[float, ...]) -> Num:
+    """sin(x - n period)."""
+    r = fma(n, -period[2], fma(n, -period[1], fma(n, -period[0], x)))
+    z = r * r
+    return fma(r * z, horner(z, _SIN[x.ty.bits]), r)
+
+
+def _mend_huge(b: Builder, x: Num, y: Num, cosine: bool) -> Num:
+    """`y` with the huge finite lanes of `x` done exactly."""
+    t = x.ty
+    threshold = x.like(_HUGE[t.bits]).bits()
+    huge = (x.abs().bits() - threshold).below(x.like(float("inf")).bits() - threshold)
+    start, rare, done = b.block, b.fresh_label("huge"), b.fresh_label("done")
+    b.rare_branch(b.any(huge.v), rare, done)
+    b.label(rare)
+    name = f"tinyad.{'cos' if cosine else 'sin'}.huge.{t.suffix}"
+    mended = b.helper(name, t, (x.v, y.v, huge.v), lambda c, a: _huge_lanes(c, a[0], a[1], a[2], cosine))
+    b.branch(done)
+    b.label(done)
+    result, place = b.phi(t)
+    b.set_phi(result, place, [(y.v, start), (mended, rare)])
+    return Num(b, result)
+
+
+def _huge_lanes(b: Builder, x: Val, y: Val, huge: Val, cosine: bool) -> Val:
+    """Lane after lane in double, chosen where `huge`."""
+    t = x.ty
+    wide = ty("f", 64)
+    offset = const(I64, 1 << 62 if cosine else 0)
+    for lane in range(t.lanes):
+        one = x if t.lanes == 1 else b.extract(x, lane)
+        one = one if t.bits == 64 else b.convert("fpext", one, wide)
+        exact = b.helper("tinyad.sin.huge", wide, (one, offset), lambda c, a: _huge_sin(c, *a))
+        exact = exact if t.bits == 64 else b.convert("fptrunc", exact, t.scalar())
+        flag = huge if t.lanes == 1 else b.extract(huge, lane)
+        old = y if t.lanes == 1 else b.extract(y, lane)
+        new = b.select(flag, exact, old)
+        y = new if t.lanes == 1 else b.insert(y, new, lane)
+    return y
+
+
+def _huge_sin(b: Builder, v: Val, offset: Val) -> Val:
+    """sin(pi (|x|/pi + offset 2^-63)) with x's sign, or cos x for an offset of 2^62. Any x in, sense for |x| >= 2^13.
+
+    Payne and Hanek 1983: x = M 2^k; of 2^k/pi only the bits worth less than 2 count, of which 192 are taken, and
+    the product's top 128 are |x|/pi modulo 2 in fixed point. Doubles come no closer to a multiple of pi/2 than
+    2^-61: at least 60 good bits are left.
+    """
+    wide = ty("i", 128)
+    if "inverse_pi" not in b.module.helpers:
+        b.module.helpers.add("inverse_pi")
+        text = ", ".join(str(const(I64, w)) for w in _INVERSE_PI_WORDS)
+        b.module.globals.append(f"@tinyad.inverse_pi = internal constant [{len(_INVERSE_PI_WORDS)} x i64] [{text}]")
+
+    def integer(value: Val) -> Num:
+        return Num(b, value)
+
+    x = Num(b, v)
+    bits = x.bits()
+    mantissa = (bits & ((1 << 52) - 1)) | (1 << 52)
+    exponent = (bits >> 52) & 0x7FF
+    # The bit worth 1 of 2^k/pi is the k-th after the point: the window starts there, at k + 63 in the table.
+    first = exponent + (63 - 1075)
+    first = first.lt(0).where(first.like(0), first)
+    last = 64 * (len(_INVERSE_PI_WORDS) - 4)
+    first = first.gt(last).where(first.like(last), first)
+    place, shift = first >> 6, first & 63
+    words = []
+    for k in range(4):
+        address = b.gep(I64, Val("@tinyad.inverse_pi", PTR), (place + k).v)
+        words.append(integer(b.load(I64, address, 8)))
+    window = [integer(b.intrinsic("fshl", I64, high.v, low.v, shift.v)) for high, low in pairwise(words)]
+
+    def extend(n: Num) -> Num:
+        return n.convert("zext", "i", 128)
+
+    m = extend(mantissa)
+    product = extend(window[2]) * m >> 64
+    product = product + extend(window[1]) * m
+    product = product + (extend(window[0] * mantissa) << 64)
+    product = product + (extend(integer(offset)) << 64)
+    # Units of 2^-127: the top bit says odd multiples once rounded; the rest is a signed fraction of a half turn.
+    turned = product + (1 << 126)
+    parity = (turned >> 127).convert("trunc", "i", 64)
+    fraction = product << 1
+    negative = fraction.lt(0)
+    size = negative.where(fraction.like(0) - fraction, fraction)
+    zeros = integer(b.intrinsic("ctlz", wide, size.v, const(I1, False))) & 127
+    top = ((size << zeros) >> 64).convert("trunc", "i", 64)
+    scale = ((top.like(1023 - 64) - zeros.convert("trunc", "i", 64)) << 52).real()
+    high = integer(b.convert("uitofp", (top & ~0x7FF).v, v.ty)) * scale
+    low = integer(b.convert("uitofp", (top & 0x7FF).v, v.ty)) * scale
+    a, c = _PI[64][:2]
+    r = high * a
+    r_low = fma(high, a, -r) + fma(high, c, low * a)
+    z = r * r
+    y = r + fma(r * z, horner(z, _SIN[64]), r_low)
+    sign = (parity ^ negative.convert("zext", "i", 64)) << 63
+    odd_function = integer(offset).eq(0)
+    sign = sign ^ odd_function.where(bits & (1 << 63), 0)
+    return (y.bits() ^ sign).real().v
+
+
+# arc tangents -------------------------------------------------------------------------------------------------------
+# atan z = z + z³ P(z²) for 0 <= z <= 1: P of degree 8, relative error 2^-28.5; of degree 19, 2^-57.5
+_ATAN: Final = {
+    32: (
+        -0.33333301544189453,
+        0.19998574256896973,
+        -0.14264485239982605,
+        0.10953342914581299,
+        -0.08406583219766617,
+        0.05800795555114746,
+        -0.031225435435771942,
+        0.010939020663499832,
+        -0.0017988691106438637,
+    ),
+    64: (
+        -0.3333333333333311,
+        0.1999999999995627,
+        -0.14285714282800144,
+        0.11111111012663431,
+        -0.09090907090616057,
+        0.07692280758328938,
+        -0.06666410917951286,
+        0.058805655962470074,
+        -0.05253675910314486,
+        0.04722826282969368,
+        -0.04220434220690549,
+        0.03666634551044641,
+        -0.02994105490754912,
+        0.022028919603963765,
+        -0.013940729764220226,
+        0.007224116861652116,
+        -0.0028987569232333064,
+        0.0008360908244043153,
+        -0.00015317091021161203,
+        1.3324157602144603e-05,
+    ),
+}
+
+
+def atan(b: Builder, v: Val) -> Val:
+    """Arc tangent; for |x| > 1, pi/2 - atan(1/|x|)."""
+    x = Num(b, v)
+    high, low, _ = (0.5 * part for part in _PI[v.ty.bits])
+    a = x.abs()
+    steep = a.gt(1.0)
+    z = steep.where(x.like(-1.0) / a, a)
+    q = z * z
+    t = fma(z * q, horner(q, _ATAN[v.ty.bits]), steep.where(x.like(low), 0.0))
+    return (steep.where(x.like(high), 0.0) + (z + t)).sign_of(x).v
+
+
+def atan2(b: Builder, v: Val, w: Val) -> Val:
+    """Angle of (x, y) from the smaller over the larger of |x|, |y|, reflected for the octant.
+
+    Equal magnitudes are 45 degrees even when infinite, and 0 over 0 is 0: C99's table (annex F.9.1.4) follows.
+    """
+    y, x = Num(b, v), Num(b, w)
+    pi, pi_low, _ = _PI[v.ty.bits]
+    ay, ax = y.abs(), x.abs()
+    steep = ay.gt(ax)
+    small, large = steep.where(ax, ay), steep.where(ay, ax)
+    z = small / large.eq(0.0).where(x.like(1.0), large)
+    z = small.eq(float("inf")).where(x.like(1.0), z)
+    backwards = x.bits().lt(0)
+    # Angle = base ± atan z, the minus where exactly one of steep and backwards holds.
+    falling = steep ^ backwards
+    base = steep.where(x.like(0.5 * pi), backwards.where(x.like(pi), 0.0))
+    base_low = steep.where(x.like(0.5 * pi_low), backwards.where(x.like(pi_low), 0.0))
+    z = falling.where(-z, z)
+    q = z * z
+    t = fma(z * q, horner(q, _ATAN[v.ty.bits]), base_low)
+    angle = base + (z + t)
+    return x.unordered(y).where(x.like(float("nan")), angle.sign_of(y)).v
