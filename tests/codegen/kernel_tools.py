@@ -1,8 +1,9 @@
-"""Helpers of the codegen tests: kernels run on memory that ends at an inaccessible page, and models of the sum trees."""
+"""Kernels run on memory that ends at an inaccessible page, and models of the sum trees."""
 
 from __future__ import annotations
 
 import ctypes
+import itertools
 import mmap
 import os
 from collections.abc import Callable, Sequence
@@ -12,7 +13,6 @@ import numpy as np
 from codegen import jit
 from codegen.loops import Buffer, Kernel, Param, Stmt
 from codegen.scalar import B1, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, Type
-from codegen.target import Target
 from codegen.verify import verify
 
 NUMPY = {
@@ -68,7 +68,7 @@ def execute(
         holder = ctypes.create_string_buffer(block, len(block))
         word = ctypes.c_int32(0)
         edges = [0, *(s for s in splits if s < code.outer), code.outer]
-        for begin, end in zip(edges, edges[1:], strict=False):
+        for begin, end in itertools.pairwise(edges):
             code.call(ctypes.addressof(table), ctypes.addressof(holder), begin, end, ctypes.addressof(word))
         status = word.value
         results = [np.empty(g.shape, g.dtype) for g in guarded]
@@ -83,7 +83,9 @@ def buffer(type: Type, size: int, role: str = "in", name: str = "") -> Buffer:
     return Buffer(type, size, role, name)
 
 
-def kernel(body: list[Stmt], *buffers: Buffer, params: tuple[Param, ...] = (), scratch: tuple[Buffer, ...] = ()) -> Kernel:
+def kernel(
+    body: list[Stmt], *buffers: Buffer, params: tuple[Param, ...] = (), scratch: tuple[Buffer, ...] = ()
+) -> Kernel:
     return Kernel("test", buffers, params, body, scratch)
 
 
@@ -157,5 +159,3 @@ def column_tree(x: np.ndarray, name: str) -> np.ndarray:
             acc = np.asarray(op(acc, v), x.dtype)
         blocks.append(acc)
     return counter(blocks, op)
-
-

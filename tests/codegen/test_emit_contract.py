@@ -43,7 +43,11 @@ def product(type: Type, m: int, n: int, k: int, forms: str = "nnn") -> Kernel:
     i, j, r = Var(m, "i"), Var(n, "j"), Var(k, "r")
 
     def at(form: str, x: Var, y: Var):
-        return flatten((of(x), of(y)), (x.extent, y.extent)) if form == "n" else flatten((of(y), of(x)), (y.extent, x.extent))
+        return (
+            flatten((of(x), of(y)), (x.extent, y.extent))
+            if form == "n"
+            else flatten((of(y), of(x)), (y.extent, x.extent))
+        )
 
     x, y, acc = Load(type, a, at(forms[0], i, r)), Load(type, b, at(forms[1], r, j)), Acc(type)
     body = Contract((i,), (j,), (r,), [x], x, [y], y, acc, [Store(c, at(forms[2], i, j), acc)])
@@ -113,7 +117,11 @@ def test_convolution(pad: int) -> None:
     body = Contract(
         (b, y, x), (f,), (dy, dx, c), [rows, columns, inside, p] if pad else [p], p, [q], q, acc, [shift, zero, moved, relu, store]
     )  # fmt: skip
-    images, kernels, offsets = sample(F32, (batch, size, size, channels)), sample(F32, (3, 3, channels, filters)), sample(F32, 6)
+    images, kernels, offsets = (
+        sample(F32, (batch, size, size, channels)),
+        sample(F32, (3, 3, channels, filters)),
+        sample(F32, 6),
+    )
     got = np.zeros((batch, out, out, filters), np.float32)
     execute(kernel([body], image, weights, bias, result), images, kernels, offsets, got)
     padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))

@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from kernel_tools import TARGET, buffer, compiled, execute, kernel, sample
+from kernel_tools import TARGET, buffer, compiled, execute, sample
 
 from codegen import jit
 from codegen.index import Var, of

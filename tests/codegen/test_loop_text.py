@@ -31,7 +31,11 @@ from codegen.verify import verify
 
 
 def everything(prefix: str = "", rate: float = 0.5) -> Kernel:
-    x, p, y = buffer(F32, 60, "in", prefix + "x"), buffer(I32, 6, "in", prefix + "p"), buffer(F32, 60, "inout", prefix + "y")
+    x, p, y = (
+        buffer(F32, 60, "in", prefix + "x"),
+        buffer(I32, 6, "in", prefix + "p"),
+        buffer(F32, 60, "inout", prefix + "y"),
+    )
     t = buffer(F32, 10, "scratch", prefix + "t")
     scale = Param(F32, prefix + "scale")
     i, j, j2, c = Var(6, prefix + "i"), Var(10, "j"), Var(10, "j"), Var(10, "c")
