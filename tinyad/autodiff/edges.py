@@ -6,11 +6,11 @@ Imports `ir`, `errors`, `sites` and the table.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from .. import ir
 from ..errors import GradError, IRError
-from ..ir import Node, Op
+from ..ir import Node, Op, Shape
 from ..sites import Derived, line_of
 from .partials import (
     ADJOINT,
@@ -27,7 +27,7 @@ from .partials import (
     Unit,
     When,
 )
-from .support import Flow, contraction, finite, narrow
+from .support import Flow, Support, begin, contraction, finite, moved, narrow
 
 
 # the walk ---------------------------------------------------------------------------------------------------------
@@ -132,6 +132,18 @@ def linear(n: Node) -> Linear | None:
 _UNWEIGHTED = (ONE,)
 
 
+def apply(move: Callable[..., Node], way: str, row: Linear, n: Node, shape: Shape, flow: Flow) -> Flow:
+    """The linear map `move` of node `n`, one of the two of `row`, on a (co)tangent of `shape` and on its support."""
+    g, s = flow
+    if way in row.fills:
+        s = begin(shape, lambda a: move(a, n), s)
+    elif s is not None:
+        s = moved(lambda a: move(a, n), s)
+    if row.weighted and s is not None:
+        return move(g, n, s.build()), s
+    return move(g, n), s
+
+
 # one edge ---------------------------------------------------------------------------------------------------------
 def weigh(p: Partial, flow: Flow, n: Node) -> Flow | None:
     """The (co)tangent times weight `p` of node `n`, zero outside the support by selection; None if it is zero."""
@@ -141,20 +153,24 @@ def weigh(p: Partial, flow: Flow, n: Node) -> Flow | None:
     if p is ZERO:
         return None
     if isinstance(p, When):
-        value = _times(p.d, g)
         inner = narrow(s, p.cond, p.negate)
-        zero = _zero(value)
         if s is not None and _risky(p.d):
-            value = ir.where(inner.build(), value, zero)
-        elif p.negate:
-            value = ir.where(p.cond, zero, value)
-        else:
-            value = ir.where(p.cond, value, zero)
-        return value, inner
-    value = _times(p, g)
+            return _guarded(p.d, g, inner), inner
+        value = _times(p.d, g)
+        zero = _zero(value)
+        return (ir.where(p.cond, zero, value) if p.negate else ir.where(p.cond, value, zero)), inner
     if s is not None and _risky(p) and not (n.op is Op.MUL and contraction(n)):
-        value = ir.where(s.build(), value, _zero(value))
-    return value, s
+        return _guarded(p, g, s), s
+    return _times(p, g), s
+
+
+def _guarded(p: Unit | Node | Finite | Over, g: Node, s: Support) -> Node:
+    """``where(s, g·p, 0)``; of a g that is itself masked by s, the unmasked g will do."""
+    mask = s.build()
+    if g.op is Op.WHERE and g.src and g.src[0] is mask and g.src[2].op is Op.CONST and g.src[2].arg == 0.0:
+        g = g.src[1]
+    value = _times(p, g)
+    return ir.where(mask, value, _zero(value))
 
 
 def _zero(a: Node) -> Node:

@@ -179,7 +179,7 @@ def shifted(a: Node, axis: int, by: int, fill: float = 0.0) -> Node:
     keep = [(0, m, 1) for m in a.shape]
     keep[axis] = (0, n - 1, 1) if by > 0 else (1, n, 1)
     part = ir.shrink(a, keep)
-    bare = Node(Op.CONST, (), fill, tuple(1 if i == axis else m for i, m in enumerate(a.shape)), a.dtype)
+    bare = ir.const(fill, a.dtype, tuple(1 if i == axis else m for i, m in enumerate(a.shape)))
     return ir.cat([bare, part] if by > 0 else [part, bare], axis)
 
 
@@ -252,12 +252,14 @@ class Linear(NamedTuple):
     """A linear map of the first source: `forward` (t, y) and its transpose `reverse` (g, y).
 
     Both also take Booleans, the supports, for which + is or. `fills` says which of the two bares places that no
-    element reaches ("f", "r"): there a support begins.
+    element reaches ("f", "r"): there a support begins. A `weighted` map multiplies by values that may be infinite; it
+    takes the support of its result, if there is one, to leave out what is multiplied by an exact zero.
     """
 
-    forward: Callable[[Node, Node], Node]
-    reverse: Callable[[Node, Node], Node]
+    forward: Callable[..., Node]
+    reverse: Callable[..., Node]
     fills: str = ""
+    weighted: bool = False
 
 
 def _again(t: Node, y: Node) -> Node:
@@ -311,18 +313,27 @@ def _backwards(run: Callable[[Node, Node], Node]) -> Callable[[Node, Node], Node
     return lambda g, y: ir.flip(run(ir.flip(g, (y.arg[1],)), y), (y.arg[1],))
 
 
-def _recur(t: Node, y: Node) -> Node:
+def _recur(t: Node, y: Node, mask: Node | None = None) -> Node:
     """``t_k ← a_k·t_{k-1} + t_k``: the tangent of linrec, and of a running product, with a the first source."""
-    return _running(t, y) if t.dtype is BOOL else ir.scan("linrec", y.arg[1], y.src[0], t)
-
-
-def _recur_back(g: Node, y: Node) -> Node:
-    """``λ_k = g_k + a_{k+1}·λ_{k+1}``: the transpose of `_recur`."""
+    if t.dtype is BOOL:
+        return _running(t, y)
     axis = y.arg[1]
+    a = y.src[0] if mask is None else _masked(y.src[0], shifted(mask, axis, 1))
+    return ir.scan("linrec", axis, a, t)
+
+
+def _recur_back(g: Node, y: Node, mask: Node | None = None) -> Node:
+    """``λ_k = g_k + a_{k+1}·λ_{k+1}``: the transpose of `_recur`."""
     if g.dtype is BOOL:
         return _backwards(_running)(g, y)
-    a = ir.flip(shifted(y.src[0], axis, -1), (axis,))
-    return ir.flip(ir.scan("linrec", axis, a, ir.flip(g, (axis,))), (axis,))
+    axis = y.arg[1]
+    a = y.src[0] if mask is None else _masked(y.src[0], mask)
+    after = ir.flip(shifted(a, axis, -1), (axis,))
+    return ir.flip(ir.scan("linrec", axis, after, ir.flip(g, (axis,))), (axis,))
+
+
+def _masked(a: Node, mask: Node) -> Node:
+    return ir.where(mask, a, _like(a, 0.0))
 
 
 def _latest(y: Node) -> Node:
@@ -339,7 +350,7 @@ def _shape_of_source(g: Node, y: Node) -> Node:
 
 _REDUCE = Linear(lambda t, y: total(t, y.arg), lambda g, y: ir.expand(g, y.src[0].shape))
 _SAME = Linear(lambda t, _: t, lambda g, _: g)
-_RECUR = Linear(_recur, _recur_back)
+_RECUR = Linear(_recur, _recur_back, weighted=True)
 _WINNER = Linear(
     lambda t, y: ir.gather(t, _latest(y), y.arg[1]),
     lambda g, y: _collect(g, _latest(y), y.arg[1], y.shape[y.arg[1]]),

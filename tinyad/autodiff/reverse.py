@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from ..errors import GradError
 from ..ir import Node, Op
-from .edges import check_like, linear, no_rule, sign, walk, weigh, weights
+from .edges import apply, check_like, linear, no_rule, sign, walk, weigh, weights
 from .partials import cat_part
-from .support import Flow, accumulate, begin, moved
+from .support import Flow, accumulate, moved
 
 
 def gradient(outputs: Sequence[Node], inputs: Sequence[Node], cotangents: Sequence[Node | None]) -> list[Node | None]:
@@ -63,13 +63,7 @@ def _pull(n: Node, flow: Flow, active: set[Node]) -> list[tuple[Node, Flow]]:
         raise no_rule(n)
     row = linear(n)
     if row is not None:
-        g, support = flow
-        reverse = row.reverse
-        if "r" in row.fills:
-            support = begin(n.shape, lambda a: reverse(a, n), support)
-        elif support is not None:
-            support = moved(lambda a: reverse(a, n), support)
-        flow = reverse(g, n), support
+        flow = apply(row.reverse, "r", row, n, n.shape, flow)
     pulled = []
     for s, p in zip(src, weights(n), strict=False):
         if s in active:
