@@ -408,12 +408,13 @@ def along(shape: Shape, variables: Sequence[Var]) -> tuple[Index, ...]:
 
 def _store_sinks(state: _Lowering, group: Group, variables: Sequence[Var]) -> None:
     """Evaluates every sink at the loops' index and stores it into its targets, in the innermost body."""
+    domain = tuple([v.extent for v in variables])
     for n, target in group.sinks:
-        _store(state, n, target, variables)
+        idx = along(n.shape, variables) if squeezed(n.shape) == domain else None
+        _store(state, n, target, idx or regroup(tuple(map(ix.of, variables)), domain, n.shape))
 
 
-def _store(state: _Lowering, n: Node, target: Target, variables: Sequence[Var]) -> None:
-    idx = along(n.shape, variables)
+def _store(state: _Lowering, n: Node, target: Target, idx: tuple[Index, ...]) -> None:
     value = state.value(n, idx)
     into = target.into
     stride = math.prod(into.shape[target.axis + 1 :]) if into is not n else 0

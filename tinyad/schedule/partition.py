@@ -6,29 +6,27 @@ reads it element for element. Reductions are computed inside a group when they d
 all of them. Each decision keeps its reason, with its numbers, for the dump.
 
 A *use* says where a node's value is needed: the group, the reduction around it (None: the group's main body) and the
-*position*, which names for each axis the group's loop it follows (`UNIT`: the axis has size 1; `INNER`: the loop of a
-reduction; position None: any other index).
+*position*, which names for each axis the loops it follows (None: any other index).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final
 
 from .. import ir
 from ..ir import ELEMENTWISE, MOVEMENT, REDUCE, Node, Op, Shape
 from .contraction import Contraction, contraction
+from .position import Loop, Position, current, laid_over, resolved
 
 CAP: Final = 300  # operations in one kernel: LLVM costs about 45 µs a vector instruction
 PLACES: Final = 4  # a value needed in more places than this is stored
 AGAIN_SAME: Final = 16  # cost up to which a value is computed again in another pass of the same kernel
 AGAIN_OTHER: Final = 8  # ... in another kernel, or repeatedly by an expansion
 SEARCH: Final = 500  # groups visited at most to prove that a merge makes no cycle
-
-UNIT: Final = -1
-INNER: Final = -2
-Position = tuple[int, ...]
 
 _COST: Final[dict[Op, int]] = {
     op: 1 for op in ELEMENTWISE
@@ -53,10 +51,10 @@ class Target:
 
 @dataclass(eq=False, slots=True)
 class Group:
-    """A kernel to be: nodes to store that share one loop nest over `domain` (the sizes greater than 1)."""
+    """A kernel to be: nodes to store that share one loop nest."""
 
     number: int
-    domain: Shape
+    loops: tuple[Loop, ...]
     sinks: list[tuple[Node, Target]] = field(default_factory=list)
     heavy: Node | None = None  # a contraction, scan, scatter or call that shapes the whole kernel
     reduces: bool = False
@@ -64,12 +62,28 @@ class Group:
     readers: "set[Group]" = field(default_factory=set)
     merged: "Group | None" = None
 
+    @property
+    def domain(self) -> Shape:
+        """The extents of the loops, none of them 1."""
+        self.loops = resolved(self.loops)
+        return tuple([loop.extent for loop in self.loops])
+
     def find(self) -> "Group":
         """The group this one has become part of."""
         g = self
         while g.merged is not None:
             g = g.merged
         return g
+
+    def absorb(self, other: "Group") -> None:
+        """Makes `other`, whose loops have the same extents, a part of this group."""
+        for mine, its in zip(resolved(self.loops), resolved(other.loops), strict=True):
+            its.parts = (mine,)
+        self.sinks += other.sinks
+        self.readers |= other.readers
+        self.operations += other.operations
+        self.reduces |= other.reduces
+        other.merged = self
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +110,6 @@ class Partition:
 def squeezed(shape: Shape) -> Shape:
     """The sizes other than 1: a kernel's loops."""
     return tuple([n for n in shape if n != 1])
-
-
-def straight(shape: Shape) -> Position:
-    """The position of an array whose axes follow the loops of a group over its own shape."""
-    out = []
-    i = 0
-    for n in shape:
-        out.append(UNIT if n == 1 else i)
-        i += n != 1
-    return tuple(out)
 
 
 class _Partitioner:
@@ -207,18 +211,19 @@ class _Partitioner:
         if len(groups) > 1:
             return f"stored: read by {len(groups)} kernels"
         (group,) = groups
-        positions = {u.position for u in uses}
+        positions = {None if u.position is None else current(u.position) for u in uses}
         (position,) = positions if len(positions) == 1 else (None,)
-        loops = None if position is None else {p for p in position if p != UNIT}
-        if loops is None or INNER in loops or group.operations >= self.cap:
+        if position is None or group.operations >= self.cap:
             return "stored: its reader does not follow its loops"
-        whole = len(loops) == len(group.domain)
+        loops = {loop for axis in position for loop in axis}
+        depth = len(loops)
         if id(n) in self.contractions or n.op is Op.SCAN:
-            if len(uses) == 1 and whole and next(iter(uses)).context is None and not group.heavy and not group.reduces:
-                if position == straight(n.shape):
-                    return None
+            alone = len(uses) == 1 and next(iter(uses)).context is None and not group.heavy and not group.reduces
+            if alone and depth == len(group.domain) and position == laid_over(group.loops, n.shape):
+                return None
             return f"stored: {n.op.value} shapes a kernel of its own"
-        if group.heavy or not loops and group.domain or loops != set(range(len(loops))):
+        outermost = group.domain and set(group.loops[:depth]) == loops
+        if group.heavy or group.domain and not (depth and outermost):
             return "stored: its reader's loops differ"
         return None
 
@@ -229,7 +234,7 @@ class _Partitioner:
         if parts and n.op in _COPIED:
             copy = self._new(n)
             self._write(copy, n, parts)
-            uses[Use(copy, None, straight(n.shape))] = None
+            uses[Use(copy, None, laid_over(copy.loops, n.shape))] = None
             parts = []
         readers = {u.group.find() for u in uses}
         if n.op is Op.CAT:
@@ -239,11 +244,12 @@ class _Partitioner:
             own = [Target(n)] if readers or id(n) in self.forced or not parts else []
             self._write(group, n, own + parts)
             group.readers |= readers - {group}
-            self._enter(n, Use(group, None, straight(n.shape)))
+            self._enter(n, Use(group, None, laid_over(group.loops, n.shape)))
 
     def _new(self, n: Node) -> Group:
         """A new group over the elements of `n`."""
-        self.groups.append(Group(len(self.groups), squeezed(n.shape)))
+        loops = tuple([Loop(size) for size in n.shape if size != 1])
+        self.groups.append(Group(len(self.groups), loops))
         return self.groups[-1]
 
     def _write(self, group: Group, n: Node, targets: list[Target]) -> None:
@@ -271,9 +277,12 @@ class _Partitioner:
         groups = {u.group.find() for u in uses}
         for g in groups:
             mine = [u for u in uses if u.group.find() is g]
-            if g.domain != squeezed(n.shape) or g.operations >= self.cap or g.heavy and n.op in REDUCE:
+            if g.operations >= self.cap or g.heavy and n.op in REDUCE or math.prod(g.domain) != n.size:
                 continue
-            if any(u.context is not None or u.position != straight(n.shape) for u in mine):
+            if any(u.position is None or len({*chain(*current(u.position))}) != len(g.domain) for u in mine):
+                continue
+            here = laid_over(g.loops, n.shape)
+            if here is None or any(u.position is None or current(u.position) != here for u in mine):
                 continue
             if g.heavy is not None and g.heavy.op in (Op.CALL, Op.SCATTER):
                 continue
@@ -289,7 +298,8 @@ class _Partitioner:
         """Computes `n` at use `u`: passes the use on to its sources."""
         g = u.group
         context = u.context
-        again = u.again or n.op is Op.GATHER or n.op is Op.SKEW or n.op is Op.EXPAND and _repeats(n, u.position)
+        g.loops = resolved(g.loops)
+        again = u.again or n.op is Op.GATHER or n.op is Op.SKEW or n.op is Op.EXPAND and _repeats(n, u.position, g.loops)
         positions: list[Position | None] = [None] * len(n.src)
         p = u.position
         if n.op in ELEMENTWISE or n.op is Op.FENCE:
@@ -306,7 +316,10 @@ class _Partitioner:
                 return
             g.reduces = True
             if p is not None:
-                positions = [tuple(INNER if i in n.arg else v for i, v in enumerate(p))]
+                old = n.src[0].shape
+                positions = [
+                    tuple((Loop(old[i], inner=True),) if i in n.arg and old[i] > 1 else v for i, v in enumerate(p))
+                ]
         elif n.op in (Op.SCAN, Op.SCATTER, Op.CALL):
             g.operations += 1
             g.heavy = n
@@ -315,17 +328,16 @@ class _Partitioner:
         elif n.op is Op.GATHER:
             positions = [None, p]
         elif p is not None and n.op is Op.EXPAND:
-            positions = [tuple(UNIT if m == 1 else v for m, v in zip(n.src[0].shape, p))]
+            positions = [tuple(() if m == 1 else v for m, v in zip(n.src[0].shape, p))]
         elif p is not None and n.op is Op.PERMUTE:
-            q = [UNIT] * len(p)
+            q: list[tuple[Loop, ...]] = [()] * len(p)
             for i, axis in enumerate(n.arg):
                 q[axis] = p[i]
             positions = [tuple(q)]
-        elif p is not None and n.op is Op.RESHAPE and squeezed(n.shape) == squeezed(n.src[0].shape):
-            kept = iter([v for v, m in zip(p, n.shape) if m != 1])
-            positions = [tuple(UNIT if m == 1 else next(kept) for m in n.src[0].shape)]
-        for s, q in zip(n.src, positions):
-            self._use(s, Use(g, context, q, again))
+        elif p is not None and n.op is Op.RESHAPE:
+            positions = [laid_over(chain(*p), n.src[0].shape)]
+        for s, place in zip(n.src, positions):
+            self._use(s, Use(g, context, place, again))
 
     def _use(self, s: Node, u: Use) -> None:
         self.uses[id(s)][u] = None
@@ -334,31 +346,29 @@ class _Partitioner:
         """Groups that read one leaf at the same place become one kernel if neither needs the other's result."""
         if not self.fuse or leaf.op is not Op.BUFFER or not leaf.shape:
             return
-        by_place: dict[tuple[Shape, Position], Group] = {}
+        by_place: dict[object, Group] = {}
         for u in list(self.uses[id(leaf)])[:16]:
             g = u.group.find()
             if u.position is None or g.heavy is not None:
                 continue
-            first = by_place.setdefault((g.domain, u.position), g).find()
+            numbers = {loop: i for i, loop in enumerate(g.loops)} if g.domain else {}
+            place = tuple([tuple([(numbers.get(v), v.extent) for v in axis]) for axis in current(u.position)])
+            first = by_place.setdefault((g.domain, place), g).find()
             if first is g or first.operations + g.operations > self.cap or first.heavy is not None:
                 continue
             if not _reaches(first, g) and not _reaches(g, first):
-                first.sinks += g.sinks
-                first.readers |= g.readers
-                first.operations += g.operations
-                first.reduces |= g.reduces
-                g.merged = first
+                first.absorb(g)
 
 
-def _repeats(n: Node, p: Position | None) -> bool:
+def _repeats(n: Node, p: Position | None, loops: tuple[Loop, ...]) -> bool:
     """Whether the expansion `n`, read at `p`, evaluates its source again: not if what it repeats are inner loops."""
     if p is None:
         return True
-    old = n.src[0].shape
-    loops = [len(p) if v == INNER else v for v in p]
-    kept = [v for v, m, size in zip(loops, old, n.shape) if m == size and v != UNIT]
-    added = [v for v, m, size in zip(loops, old, n.shape) if m != size]
-    return max(kept, default=-1) >= min(added)
+    p = current(p)
+    place = {loop: i for i, loop in enumerate(loops)}
+    kept = [place.get(v, len(place)) for axis, m in zip(p, n.src[0].shape) if m != 1 for v in axis]
+    added = [place.get(v, len(place)) for axis, m in zip(p, n.src[0].shape) if m == 1 for v in axis]
+    return max(kept, default=-1) >= min(added, default=-1)
 
 
 def _reaches(a: Group, b: Group) -> bool:
