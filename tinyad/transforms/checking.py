@@ -78,10 +78,10 @@ def _check(
         for i, (g, expected) in enumerate(zip(pull(weights), numeric, strict=True)):
             _compare(g.numpy(), expected, f"reverse mode, order {level}: argument {i}", atol, rtol)
     if "fwd" in modes:
-        directions = [rng.uniform(-1, 1, p.shape).astype(p.dtype) for p in points]
+        directions: list[Array] = [np.asarray(rng.uniform(-1, 1, p.shape), p.dtype) for p in points]
         _, tangent = jvp(f, points, directions)
-        found = np.float64(_inner(tangent, weights))
-        slope = np.float64(sum(np.vdot(d.astype(np.float64), q) for d, q in zip(directions, numeric, strict=True)))
+        found = _inner(tangent, weights)
+        slope = sum(float(np.vdot(d, q)) for d, q in zip(directions, numeric, strict=True))
         _compare(np.asarray(found), np.asarray(slope), f"forward mode, order {level}: along a direction", atol, rtol)
     if level < order:
         _check(lambda *xs: vjp(f, *xs)[1](weights), points, order, level + 1, modes, atol, rtol, eps, rng)
@@ -107,7 +107,7 @@ def _inner(tree: Any, weights: Any) -> float:
     parts = pytree.map(
         lambda t, w: float(np.vdot(np.asarray(t, dtype=np.float64), np.asarray(w, dtype=np.float64))), tree, weights
     )
-    return sum(pytree.leaves(parts))
+    return float(sum(pytree.leaves(parts)))
 
 
 def _compare(found: Array, expected: Array, what: str, atol: float, rtol: float) -> None:

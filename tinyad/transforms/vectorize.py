@@ -67,17 +67,18 @@ def _axis(axis: Any, ndim: int, what: str) -> int:
         raise TypeError(f"vmap: {what} must hold ints and None, got {type(axis).__name__}")
     if not -ndim <= axis < ndim:
         raise ValueError(f"vmap: {what}={axis} is out of bounds for an array of dimension {ndim}")
-    return axis % ndim
+    k: int = axis % ndim
+    return k
 
 
 def _size(stacked: list[Node]) -> int:
     """The number of examples, which all mapped arguments agree on."""
-    sizes = dict.fromkeys(n.shape[0] for n in stacked)
+    sizes = [*dict.fromkeys(n.shape[0] for n in stacked)]
     if not sizes:
         raise ValueError("vmap: at least one argument must be mapped, but in_axes is None for all")
     if len(sizes) > 1:
         raise ValueError(f"vmap got inconsistent sizes for array axes to be mapped: {', '.join(map(str, sizes))}")
-    return next(iter(sizes))
+    return sizes[0]
 
 
 def _placed(y: Node, b: Node, axis: Any, holes: list[Node]) -> Node:
