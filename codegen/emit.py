@@ -1,9 +1,10 @@
 """Loop IR to LLVM text: explicit vectors, in place, statement by statement; no LLVM pass is needed afterwards.
 
 The function is ``void @name(ptr table, ptr params, i64 begin, i64 end, ptr status)``: ``table[i]`` is the address of
-the kernel's buffer i, each parameter has 8 bytes, ``[begin, end)`` is a range of the outermost loop if the body is a
-single independent loop (else ignored; `outer_extent` says), `status` is an i32 that a failing `Check` sets. When
-`scratch_bytes` is not 0, one more table entry is a 64-byte aligned scratch area of that size, private to the call.
+the kernel's buffer i, each parameter has 8 bytes, `status` is an i32 that a failing `Check` sets. ``[begin, end)`` is
+a range of the outermost loop if the body is a single independent loop, of row blocks if it is a single contraction,
+else ignored; `outer_extent` says how far it goes. When `scratch_bytes` is not 0, one more table entry is a 64-byte
+aligned scratch area of that size, private to the call.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from .analysis import statements
 from .builder import I64, PTR, Val, const, register_type, ty
 from .coalesce import coalesce
 from .combine import COMBINE, COMBINE_BOOL, identity
-from .emit_contract import contract, contract_scratch
+from .emit_contract import contract, contract_scratch, contract_units
 from .emit_reduce import reduce
 from .frame import Frame, first_lanes, lane_numbers
 from .index import Index, mod, unmask
 from .loops import (
     Advance,
     Apply,
+    Buffer,
     Check,
     Const,
     Contract,
@@ -58,15 +60,36 @@ def outer_loop(body: Sequence[Stmt]) -> Loop | None:
     return loop
 
 
+def outer_contract(body: Sequence[Stmt]) -> Contract | None:
+    """The contraction whose row blocks ``[begin, end)`` ranges over, if the body is one that shares nothing."""
+    if len(body) != 1 or not isinstance(body[0], Contract):
+        return None
+    return None if any(isinstance(s, Update) for s in statements(body)) else body[0]
+
+
 def outer_extent(kernel: Kernel) -> int:
-    """How many iterations ``[begin, end)`` ranges over; 1 where it is ignored."""
-    loop = outer_loop(coalesce(kernel).body)
+    """How many iterations ``[begin, end)`` ranges over; 1 where it is ignored.
+
+    A contraction packs its columns once per call: few long ranges are better there than many short ones.
+    """
+    body = coalesce(kernel).body
+    loop, contraction = outer_loop(body), outer_contract(body)
+    if contraction is not None:
+        return contract_units(contraction)
     return 1 if loop is None else loop.var.extent
 
 
 def scratch_bytes(kernel: Kernel, target: Target) -> int:
-    """Bytes of scratch a call needs from its caller."""
-    return max((contract_scratch(s, target) for s in statements(kernel.body) if isinstance(s, Contract)), default=0)
+    """Bytes of scratch a call needs from its caller: scratch buffers too large for the stack, panels and tiles."""
+    contractions = [s for s in statements(coalesce(kernel).body) if isinstance(s, Contract)]
+    return sum(_large_scratch(kernel).values()) + max((contract_scratch(s, target) for s in contractions), default=0)
+
+
+def _large_scratch(kernel: Kernel) -> dict[Buffer, int]:
+    """The scratch buffers that are not on the stack, with the bytes they take."""
+    if sum(s.size * s.type.bytes for s in kernel.scratch) <= STACK_SCRATCH:
+        return {}
+    return {s: -(-s.size * s.type.bytes // 64) * 64 for s in kernel.scratch}
 
 
 def emit(kernel: Kernel, target: Target, name: str) -> str:
@@ -74,9 +97,12 @@ def emit(kernel: Kernel, target: Target, name: str) -> str:
     kernel = coalesce(kernel)
     f = Frame(kernel, target, name, run)
     _arguments(f)
-    outer = outer_loop(kernel.body)
+    outer, contraction = outer_loop(kernel.body), outer_contract(kernel.body)
+    begin, end = Val("%begin", I64), Val("%end", I64)
     if outer is not None:
-        _loop(f, outer, Val("%begin", I64), Val("%end", I64))
+        _loop(f, outer, begin, end)
+    elif contraction is not None:
+        contract(f, contraction, begin, end)
     else:
         run(f, kernel.body)
     f.b.ret()
@@ -93,16 +119,19 @@ def _arguments(f: Frame) -> None:
     with f.at(0):
         for i, buffer in enumerate(f.kernel.buffers):
             f.buffers[buffer] = f.b.load(PTR, f.b.gep(PTR, table, const(I64, i)), 8)
-        if sum(s.size * s.type.bytes for s in f.kernel.scratch) > STACK_SCRATCH:
-            raise NotImplementedError(f"kernel {f.kernel.name}: more than {STACK_SCRATCH} bytes of scratch buffers")
-        if any(isinstance(s, Contract) for s in statements(f.kernel.body)):
+        large = _large_scratch(f.kernel)
+        if large or any(isinstance(s, Contract) for s in statements(f.kernel.body)):
             f.arena = f.b.load(PTR, f.b.gep(PTR, table, const(I64, len(f.kernel.buffers))), 8)
+            for buffer, size in large.items():
+                f.buffers[buffer] = f.arena
+                f.arena = f.b.gep(ty("i", 8), f.arena, const(I64, size))
         for i, param in enumerate(f.kernel.params):
             t = memory.memory_type(param.type, 1)
             where = f.b.gep(I64, Val("%params", PTR), const(I64, i))
             f.values[param] = to_register(f.b, param.type, f.b.load(t, where, 8))
     for buffer in f.kernel.scratch:
-        f.buffers[buffer] = f.alloca(memory.memory_type(buffer.type, 1), max(buffer.size, 1), 64)
+        if buffer not in large:
+            f.buffers[buffer] = f.alloca(memory.memory_type(buffer.type, 1), max(buffer.size, 1), 64)
 
 
 def run(f: Frame, body: Sequence[Stmt]) -> None:

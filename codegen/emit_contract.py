@@ -37,6 +37,7 @@ L1_PANEL = 32 << 10  # bytes of one panel of columns
 L2_ROWS = 192 << 10  # bytes of one block of packed rows
 L2_COLUMNS = 1 << 20  # bytes of one block of packed columns
 TILES = 4 << 20  # bytes of unfinished tiles
+UNIT = 96  # rows m that one step of a split outer range covers: a multiple of every panel width
 FMA_LATENCY = 4
 
 
@@ -84,13 +85,15 @@ def _up(n: int, unit: int) -> int:
 
 def _shape(target: Target, element_bytes: int, rows: int, columns: int) -> tuple[float, int, int, int]:
     """The cheapest register tile: (cost in cycles per k, lanes, rows, vectors)."""
-    lanes = min(max(target.vector_bytes // element_bytes, 1), round_up_to_power(columns))
+    lanes = min(max(target.vector_bytes // element_bytes, 1), round_up_to_power(columns), 32)
     budget = 4 if not target.has_fma else 24 if target.registers == 32 else 12
     best: tuple[float, int, int, int] | None = None
     for nv in range(1, 9):
         if nv > 1 and (nv - 1) * lanes >= columns:
             break
-        for mr in range(1, min(max(budget // nv, 1), max(rows, 1)) + 1):
+        if UNIT % (nv * lanes):
+            continue
+        for mr in (d for d in range(1, min(max(budget // nv, 1), max(rows, 1)) + 1) if UNIT % d == 0):
             step = max(mr * nv / 2, (mr + nv) / 2, FMA_LATENCY)
             if nv * lanes * element_bytes * CONTRACT_BLOCK > L1_PANEL:
                 step *= 1.1
@@ -142,7 +145,7 @@ def contract_scratch(s: Contract, target: Target) -> int:
     return plan(s, target).bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Operation:
     """A contraction over single variables, its sides sorted out."""
 
@@ -179,8 +182,13 @@ def _flat(s: Contract, p: Plan) -> Operation:
     )
 
 
-def contract(f: Frame, s: Contract) -> None:
-    """Emits the loop nest of the module's docstring."""
+def contract_units(s: Contract) -> int:
+    """How many steps of `UNIT` rows m a contraction has."""
+    return -(-prod(v.extent for v in s.m) // UNIT)
+
+
+def contract(f: Frame, s: Contract, begin: Val | None = None, end: Val | None = None) -> None:
+    """Emits the loop nest of the module's docstring, for the units ``[begin, end)`` of m or all of it."""
     p = plan(s, f.target)
     op = _flat(s, p)
     b = f.b
@@ -190,13 +198,22 @@ def contract(f: Frame, s: Contract) -> None:
     a_panels = arena
     b_panels = b.gep(byte, arena, const(I64, p.row_bytes))
     tiles = b.gep(byte, b_panels, const(I64, p.column_bytes))
-    rows, columns, depth = op.rows.var.extent, op.columns.var.extent, op.k.extent
+    depth = op.k.extent
+    ranges = {side: (const(I64, 0), const(I64, side.var.extent)) for side in (op.rows, op.columns)}
+    if begin is not None and end is not None:
+        side = op.columns if p.swapped else op.rows
+        stop = b.binary("mul", end, const(I64, UNIT))
+        ranges[side] = (
+            b.binary("mul", begin, const(I64, UNIT)),
+            f.extreme("smin", stop, const(I64, side.var.extent)),
+        )
+    (row_lo, row_hi), (column_lo, column_hi) = ranges[op.rows], ranges[op.columns]
 
     def column_block(n0: Val, carried: list[Val]) -> list[Val]:
-        n1 = f.extreme("smin", b.binary("add", n0, const(I64, p.nb)), const(I64, columns))
+        n1 = f.extreme("smin", b.binary("add", n0, const(I64, p.nb)), column_hi)
 
         def row_block(m0: Val, carried: list[Val]) -> list[Val]:
-            m1 = f.extreme("smin", b.binary("add", m0, const(I64, p.mb)), const(I64, rows))
+            m1 = f.extreme("smin", b.binary("add", m0, const(I64, p.mb)), row_hi)
 
             def k_block(k0: Val, carried: list[Val]) -> list[Val]:
                 k1 = f.extreme("smin", b.binary("add", k0, const(I64, CONTRACT_BLOCK)), const(I64, depth))
@@ -214,10 +231,10 @@ def contract(f: Frame, s: Contract) -> None:
             f.loop(const(I64, 0), const(I64, max(depth, 1)), CONTRACT_BLOCK, [], k_block, "k")
             return carried
 
-        f.loop(const(I64, 0), const(I64, rows), p.mb, [], row_block, "rows")
+        f.loop(row_lo, row_hi, p.mb, [], row_block, "rows")
         return carried
 
-    f.loop(const(I64, 0), const(I64, columns), p.nb, [], column_block, "columns")
+    f.loop(column_lo, column_hi, p.nb, [], column_block, "columns")
 
 
 def _tiles(

@@ -18,7 +18,7 @@ from .loops import Contract, Load, Loop, Reduce, Stmt, Update, Value
 from .vectorize import hidden, round_up_to_power
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Side:
     """One factor: `value` is defined by `body` from `var` (a row or column number) and `k`."""
 

@@ -114,9 +114,8 @@ def test_convolution(pad: int) -> None:
     moved = Apply("add", F32, (acc, shift))
     relu = Apply("max", F32, (moved, zero))
     store = Store(result, flatten((of(b), of(y), of(x), of(f)), (batch, out, out, filters)), relu)
-    body = Contract(
-        (b, y, x), (f,), (dy, dx, c), [rows, columns, inside, p] if pad else [p], p, [q], q, acc, [shift, zero, moved, relu, store]
-    )  # fmt: skip
+    a_body = [rows, columns, inside, p] if pad else [p]
+    body = Contract((b, y, x), (f,), (dy, dx, c), a_body, p, [q], q, acc, [shift, zero, moved, relu, store])
     images, kernels, offsets = (
         sample(F32, (batch, size, size, channels)),
         sample(F32, (3, 3, channels, filters)),
@@ -128,6 +127,16 @@ def test_convolution(pad: int) -> None:
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2)).transpose(0, 1, 2, 4, 5, 3)
     product = chained(windows.reshape(batch * out * out, -1), kernels.reshape(-1, filters))
     assert same_bits(got, np.maximum(product.reshape(got.shape) + offsets, 0))
+
+
+@pytest.mark.parametrize("shape", [(500, 40, 30), (500, 3, 300)], ids=str)
+def test_rows_can_be_split(shape: tuple[int, int, int]) -> None:
+    m, n, k = shape
+    code = compiled(product(F32, m, n, k))
+    assert code.outer > 2
+    a, b, c = sample(F32, (m, k)), sample(F32, (k, n), 1), np.zeros((m, n), np.float32)
+    execute(product(F32, m, n, k), a, b, c, splits=(1, 3))
+    assert same_bits(c, chained(a, b))
 
 
 def test_batches_are_loops_outside() -> None:

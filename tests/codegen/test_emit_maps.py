@@ -192,13 +192,14 @@ def test_mixed_types_share_a_vector() -> None:
     assert same_bits(floats, want.astype(np.float32)) and same_bits(bools, want < 0)
 
 
-def test_scratch_holds_a_row() -> None:
-    i, j, j2 = Var(5, "i"), Var(40, "j"), Var(40, "j")
-    x, y, t = buffer(F32, 200), buffer(F32, 200, "out"), buffer(F32, 40, "scratch", "t")
-    a = Load(F32, x, flatten((of(i), of(j)), (5, 40)))
-    b = Load(F32, t, of(j2) * -1 + 39)
-    body = [Loop(j, [a, Store(t, of(j), a)]), Loop(j2, [b, Store(y, flatten((of(i), of(j2)), (5, 40)), b)])]
-    source, result = sample(F32, (5, 40)), np.zeros((5, 40), np.float32)
+@pytest.mark.parametrize("n", [40, 20000])
+def test_scratch_holds_a_row(n: int) -> None:
+    i, j, j2 = Var(5, "i"), Var(n, "j"), Var(n, "j")
+    x, y, t = buffer(F32, 5 * n), buffer(F32, 5 * n, "out"), buffer(F32, n, "scratch", "t")
+    a = Load(F32, x, flatten((of(i), of(j)), (5, n)))
+    b = Load(F32, t, of(j2) * -1 + (n - 1))
+    body = [Loop(j, [a, Store(t, of(j), a)]), Loop(j2, [b, Store(y, flatten((of(i), of(j2)), (5, n)), b)])]
+    source, result = sample(F32, (5, n)), np.zeros((5, n), np.float32)
     execute(kernel([Loop(i, body)], x, y, scratch=(t,)), source, result)
     assert same_bits(result, source[:, ::-1].copy())
 

@@ -44,10 +44,8 @@ def test_integers_wrap(type: Type, n: int, tree: str) -> None:
     source = sample(type, (3, n))
     results = [np.zeros(1, NUMPY[type]) for _ in ALL]
     execute(full_reduction(type, 3, n, tree), source, *results)
-    wanted = (
-        source.sum(dtype=NUMPY[type]), source.max(), np.multiply.reduce(source.reshape(-1), dtype=NUMPY[type]), source.min()
-    )  # fmt: skip
-    assert [r[0] for r in results] == list(wanted)
+    product = np.multiply.reduce(source.reshape(-1), dtype=NUMPY[type])
+    assert [r[0] for r in results] == [source.sum(dtype=NUMPY[type]), source.max(), product, source.min()]
 
 
 @pytest.mark.parametrize("tree", ["row", "column"])
