@@ -30,7 +30,7 @@ def tangent(outputs: Sequence[Node], inputs: Sequence[Node], tangents: Sequence[
     for x, t in zip(inputs, tangents, strict=True):
         if t is not None and x in active:
             check_like("tangent", x, t)
-            known.add(t)
+            known |= {t, *t.src}
             given.setdefault(x, []).append((t, None))
     flows: dict[Node, Flow] = {}
     for n in order:

@@ -391,12 +391,10 @@ ADJOINT: Final[dict[Op, Linear | Callable[[Node], Linear]]] = {
 }
 
 
-def cat_part(g: Node, y: Node, i: int) -> Node:
-    """CAT has a map per source; this is the transpose of the i-th: the part of `g` that came from source i."""
-    axis = y.arg
-    start = sum(s.shape[axis] for s in y.src[:i])
+def cat_part(g: Node, y: Node, start: int, stop: int) -> Node:
+    """CAT has a map per source; this is the transpose of the one whose source lies at start:stop of the axis."""
     spec = [(0, n, 1) for n in y.shape]
-    spec[axis] = (start, start + y.src[i].shape[axis], 1)
+    spec[y.arg] = (start, stop, 1)
     return ir.shrink(g, spec)
 
 

@@ -6,6 +6,7 @@ The sum over all paths of the products of their weights, gathered once per node 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from ..errors import GradError
 from ..ir import Node, Op
@@ -28,7 +29,7 @@ def gradient(outputs: Sequence[Node], inputs: Sequence[Node], cotangents: Sequen
     for y, g in zip(outputs, cotangents, strict=True):
         if g is not None and y in active:
             check_like("gradient", y, g)
-            known.add(g)
+            known |= {g, *g.src}
             flows.setdefault(y, []).append((g, None))
     wanted = set(inputs)
     found: dict[Node, Node] = {}
@@ -58,7 +59,7 @@ def _pull(n: Node, flow: Flow, active: set[Node]) -> list[tuple[Node, Flow]]:
     if active.isdisjoint(src):
         return []
     if n.op is Op.CAT:
-        return [(s, _pull_cat(n, flow, i)) for i, s in enumerate(src) if s in active]
+        return _pull_cat(n, flow, active)
     if n.op is Op.CALL:
         raise no_rule(n)
     row = linear(n)
@@ -73,9 +74,18 @@ def _pull(n: Node, flow: Flow, active: set[Node]) -> list[tuple[Node, Flow]]:
     return pulled
 
 
-def _pull_cat(n: Node, flow: Flow, i: int) -> Flow:
+def _pull_cat(n: Node, flow: Flow, active: set[Node]) -> list[tuple[Node, Flow]]:
+    """To each source its part of the cotangent."""
     g, support = flow
-    return cat_part(g, n, i), None if support is None else moved(lambda a: cat_part(a, n, i), support)
+    pulled: list[tuple[Node, Flow]] = []
+    start = 0
+    for s in n.src:
+        stop = start + s.shape[n.arg]
+        if s in active:
+            part = partial(cat_part, y=n, start=start, stop=stop)
+            pulled.append((s, (part(g), None if support is None else moved(part, support))))
+        start = stop
+    return pulled
 
 
 def _pull_custom(n: Node, g: Node, active: set[Node]) -> list[tuple[Node, Flow]]:
