@@ -21,8 +21,8 @@ from codegen.scalar import B1, I64, TYPES, Type
 from .canonical import Parameter, reduce_kind
 from .canonical import identity as identity_of
 from .ir import ELEMENTWISE, REDUCE, SHORT, DType, Node, Op, Shape
-from .schedule.contraction import Contraction
-from .schedule.partition import Group, Target, squeezed
+from .schedule.partition import Group, Partition, Target, squeezed
+from .schedule.position import current
 
 Key = tuple[Node, tuple[Index, ...], "lo.Value | None"]
 Walk = Generator[Key, lo.Value, lo.Value]
@@ -65,9 +65,14 @@ class _Scope:
 class _Lowering:
     """The state of lowering one group."""
 
-    def __init__(self, stored: dict[int, Node], contractions: dict[int, Contraction]) -> None:
-        self.stored = stored
-        self.contractions = contractions
+    def __init__(self, partition: Partition) -> None:
+        self.stored = partition.stored
+        self.contractions = partition.contractions
+        self.rows = partition.scratch
+        self.scratch: dict[tuple[int, tuple[Index, ...]], lo.Buffer] = {}  # rows that are complete
+        self.filling: dict[tuple[int, tuple[Index, ...]], lo.Buffer] = {}  # rows that the open pass stores
+        self.kept: list[lo.Buffer] = []
+        self.main = 0  # depth of the main loops' innermost body
         self.own: set[int] = set()  # stored nodes that this kernel computes itself
         self.scopes = [_Scope(0)]
         self.depth_of: dict[Any, int] = {}  # of a Var or the id of a value
@@ -148,15 +153,38 @@ class _Lowering:
             return given
         if n.op is Op.BUFFER or id(n) in self.stored and id(n) not in self.own:
             return self.load(n, idx, mask)
+        row = self.rows.get(id(n))
+        if row is not None and mask is None:
+            return (yield from self.row(n, idx, row))
         if n.op in ELEMENTWISE:
-            args = []
-            for s in n.src:
-                args.append((yield s, idx, mask))
-            value = lo.Apply(n.op.value, scalar_type(n.dtype), tuple(args))
-            return self.place(value, self.value_depth(*args))  # type: ignore[no-any-return]
+            return (yield from self.apply(n, idx, mask))
         if n.op in REDUCE:
             return (yield from self.reduce(n, idx, mask))
         return (yield from _WALK[n.op](self, n, idx, mask))
+
+    def apply(self, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+        args = []
+        for s in n.src:
+            args.append((yield s, idx, mask))
+        value = lo.Apply(n.op.value, scalar_type(n.dtype), tuple(args))
+        return self.place(value, self.value_depth(*args))  # type: ignore[no-any-return]
+
+    def row(self, n: Node, idx: tuple[Index, ...], axes: tuple[int, ...]) -> Walk:
+        """A value kept for a row: the first pass over the row computes and stores it, passes after that load it."""
+        key = id(n), tuple(ix.ZERO if i in axes else e for i, e in enumerate(idx))
+        at = ix.unmask(recombined(ix.flatten([idx[i] for i in axes], [n.shape[i] for i in axes])))
+        done = self.scratch.get(key)
+        if done is not None:
+            return self.place(lo.Load(done.type, done, at), self.depth_of_index(at))  # type: ignore[no-any-return]
+        value = yield from self.apply(n, idx, None)
+        depth = self.depth_of_index(at)
+        if depth > self.main and key not in self.filling:
+            size = math.prod(n.shape[i] for i in axes)
+            buffer = lo.Buffer(scalar_type(n.dtype), size, "scratch", f"row{len(self.kept)}")
+            self.kept.append(buffer)
+            self.filling[key] = buffer
+            self.scopes[depth].body.append(lo.Store(buffer, at, value))
+        return value
 
     def load(self, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> lo.Value:
         e = ix.unmask(recombined(ix.flatten(idx, n.shape)))
@@ -375,9 +403,9 @@ _WALK: Final[dict[Op, Callable[[_Lowering, Node, tuple[Index, ...], "lo.Value | 
 
 
 # kernels ------------------------------------------------------------------------------------------------------------
-def lower(group: Group, stored: dict[int, Node], contractions: dict[int, Contraction]) -> Lowered:
+def lower(group: Group, partition: Partition) -> Lowered:
     """The kernel that computes every sink of `group`."""
-    state = _Lowering(stored, contractions)
+    state = _Lowering(partition)
     state.own = {id(n) for n, target in group.sinks if target.into is n}
     heavy = group.heavy
     if heavy is not None and heavy.op is Op.SCATTER:
@@ -389,12 +417,13 @@ def lower(group: Group, stored: dict[int, Node], contractions: dict[int, Contrac
     else:
         _map(state, group)
     buffers = [pair[0] for pair in state.buffers.values()]
-    kernel = lo.Kernel(_name(group), tuple(buffers), tuple(state.params.values()), state.scopes[0].body)
+    params = tuple(state.params.values())
+    kernel = lo.Kernel(_name(group), tuple(buffers), params, state.scopes[0].body, tuple(state.kept))
     return Lowered(kernel, [pair[1] for pair in state.buffers.values()], list(state.params), state.checks)
 
 
 def _name(group: Group) -> str:
-    kind = "reduce" if group.reduces else "map"
+    kind = "reduce" if group.passes else "map"
     if group.heavy is not None:
         kind = "contract" if group.heavy.op is Op.SUM else group.heavy.op.value
     return "_".join([kind, *map(str, group.domain)])
@@ -431,9 +460,18 @@ def _nest(state: _Lowering, variables: Sequence[Var], carries: tuple[lo.Carry, .
 
 
 def _map(state: _Lowering, group: Group) -> None:
+    """Loops over the elements; the reductions that are the same along inner loops run before these."""
     variables = [state.var(size, "i") for size in group.domain]
     for v in variables:
         state.open(v)
+    state.main = len(variables)
+    of_loop = {loop: v for loop, v in zip(group.loops, variables)}
+    for n, position in reversed(group.passes):
+        axes = [[of_loop[loop] for loop in axis] for axis in current(position)]
+        idx = tuple([ix.flatten(map(ix.of, axis), [v.extent for v in axis]) for axis in axes])
+        state.value(n, idx)
+        state.scratch.update(state.filling)
+        state.filling.clear()
     _store_sinks(state, group, variables)
     _nest(state, variables)
 

@@ -25,6 +25,8 @@ from .position import Loop, Position, current, laid_over, resolved
 CAP: Final = 300  # operations in one kernel: LLVM costs about 45 µs a vector instruction
 PLACES: Final = 4  # a value needed in more places than this is stored
 AGAIN_SAME: Final = 16  # cost up to which a value is computed again in another pass of the same kernel
+AGAIN_ROW: Final = 3  # ... in another pass over a row, where it can be kept in scratch memory instead
+ROW_BYTES: Final = 16 << 10  # scratch memory of one row: a third of the first cache
 AGAIN_OTHER: Final = 8  # ... in another kernel, or repeatedly by an expansion
 SEARCH: Final = 500  # groups visited at most to prove that a merge makes no cycle
 
@@ -57,7 +59,7 @@ class Group:
     loops: tuple[Loop, ...]
     sinks: list[tuple[Node, Target]] = field(default_factory=list)
     heavy: Node | None = None  # a contraction, scan, scatter or call that shapes the whole kernel
-    reduces: bool = False
+    passes: list[tuple[Node, Position]] = field(default_factory=list)  # reductions inside, users before sources
     operations: int = 0
     readers: "set[Group]" = field(default_factory=set)
     merged: "Group | None" = None
@@ -82,7 +84,7 @@ class Group:
         self.sinks += other.sinks
         self.readers |= other.readers
         self.operations += other.operations
-        self.reduces |= other.reduces
+        self.passes += other.passes
         other.merged = self
 
 
@@ -104,6 +106,7 @@ class Partition:
     stored: dict[int, Node]
     views: dict[int, Node]  # results that are a reshaped stored node or leaf
     contractions: dict[int, Contraction]
+    scratch: dict[int, tuple[int, ...]]  # values kept for a row: the axes that run along it
     reasons: dict[int, str]
 
 
@@ -118,6 +121,7 @@ class _Partitioner:
     def __init__(self, order: Sequence[Node], roots: Iterable[Node], fuse: bool) -> None:
         self.order = order
         self.fuse = fuse
+        self.place = {id(n): i for i, n in enumerate(order)}
         self.uses: dict[int, dict[Use, None]] = {id(n): {} for n in order}
         self.forced: dict[int, str] = {}
         self.targets: dict[int, list[Target]] = {}
@@ -125,6 +129,7 @@ class _Partitioner:
         self.cost: dict[int, int] = {}
         self.stored: dict[int, Node] = {}
         self.views: dict[int, Node] = {}
+        self.scratch: dict[int, tuple[int, ...]] = {}
         self.reasons: dict[int, str] = {}
         self.groups: list[Group] = []
         self.cat_readers: dict[int, set[Group]] = {}
@@ -176,7 +181,7 @@ class _Partitioner:
                 self.reasons[id(n)] = reason
                 self._store(n)
         groups = [g for g in self.groups if g.merged is None]
-        return Partition(_in_order(groups), self.stored, self.views, self.contractions, self.reasons)
+        return Partition(_in_order(groups), self.stored, self.views, self.contractions, self.scratch, self.reasons)
 
     def _why_stored(self, n: Node) -> str | None:
         """The reason to store `n`, or None to compute it where it is needed."""
@@ -200,11 +205,45 @@ class _Partitioner:
             return f"stored: an expansion repeats it, again would cost {cost} operations an element"
         if len(groups) > 1 and cost > AGAIN_OTHER:
             return f"stored: read by {len(groups)} kernels, again would cost {cost} operations an element"
+        if len(uses) > 1 and cost > AGAIN_ROW and len(groups) == 1:
+            row = self._row(n, uses)
+            if row:
+                self.scratch[id(n)] = row
+                size = math.prod(n.shape[i] for i in row) * n.dtype.itemsize
+                self.reasons[id(n)] = f"row scratch: {len(uses)} passes read it, {size} bytes, {cost} operations each"
+                return None
         if len(uses) > 1 and cost > AGAIN_SAME:
             return f"stored: read by {len(uses)} passes, again would cost {cost} operations an element"
         if any(g.operations >= self.cap for g in groups):
             return f"stored: a kernel ends at {self.cap} operations"
         return None
+
+    def _row(self, n: Node, uses: dict[Use, None]) -> tuple[int, ...]:
+        """The axes of `n` that run along a row which several passes of one kernel go through; () if it is no row.
+
+        All uses must follow the same outermost loops of the group, and on the other axes loops of the same extents.
+        """
+        group = next(iter(uses)).group.find()
+        if group.heavy or not group.domain:
+            return ()
+        place = {loop: i for i, loop in enumerate(group.loops)}
+        positions = [current(u.position) for u in uses if u.position is not None]
+        if len(positions) < len(uses) or all(u.context is None for u in uses):
+            return ()
+        inner = next(p for p, u in zip(positions, uses) if u.context is not None)
+        row = tuple([i for i, axis in enumerate(inner) if any(v.inner for v in axis)])
+        depth = len({v for i, axis in enumerate(inner) if i not in row for v in axis})
+        size = math.prod(n.shape[i] for i in row) * n.dtype.itemsize
+        if not row or size > ROW_BYTES or any(not v.inner for i in row for v in inner[i]):
+            return ()
+        for p in positions:
+            for i, axis in enumerate(p):
+                if i in row:
+                    if any(place.get(v, depth) < depth for v in axis):
+                        return ()
+                elif axis != inner[i] or any(place.get(v, depth) >= depth for v in axis):
+                    return ()
+        return row
 
     def _why_not_inside(self, n: Node, uses: dict[Use, None], groups: set[Group]) -> str | None:
         """Why the reduction or scan `n` cannot be computed inside the kernel that reads it, or None if it can."""
@@ -218,12 +257,11 @@ class _Partitioner:
         loops = {loop for axis in position for loop in axis}
         depth = len(loops)
         if id(n) in self.contractions or n.op is Op.SCAN:
-            alone = len(uses) == 1 and next(iter(uses)).context is None and not group.heavy and not group.reduces
+            alone = len(uses) == 1 and next(iter(uses)).context is None and not group.heavy and not group.passes
             if alone and depth == len(group.domain) and position == laid_over(group.loops, n.shape):
                 return None
             return f"stored: {n.op.value} shapes a kernel of its own"
-        outermost = group.domain and set(group.loops[:depth]) == loops
-        if group.heavy or group.domain and not (depth and outermost):
+        if group.heavy or set(group.loops[:depth]) != loops or group.domain and not depth:
             return "stored: its reader's loops differ"
         return None
 
@@ -291,7 +329,12 @@ class _Partitioner:
         return None
 
     def _inline(self, n: Node) -> None:
-        for u in list(self.uses[id(n)]):
+        uses = list(self.uses[id(n)])
+        if id(n) in self.scratch:  # computed by the first pass only
+            uses = [min((u for u in uses if u.context), key=lambda u: self.place[id(u.context)])]
+        elif n.op in REDUCE:
+            uses = uses[:1]  # the same value everywhere
+        for u in uses:
             self._enter(n, Use(u.group.find(), u.context, u.position, u.again))
 
     def _enter(self, n: Node, u: Use) -> None:
@@ -314,8 +357,8 @@ class _Partitioner:
                 for s in c.product.src:
                     self._use(s, Use(g, n, None))
                 return
-            g.reduces = True
             if p is not None:
+                g.passes.append((n, p))
                 old = n.src[0].shape
                 positions = [
                     tuple((Loop(old[i], inner=True),) if i in n.arg and old[i] > 1 else v for i, v in enumerate(p))

@@ -205,7 +205,7 @@ def _step(group: Group, decided: Partition, place_of: dict[int, int]) -> Step:
         n = group.heavy
         places = [*(place_of[id(s)] for s in n.src), place_of[id(n)]]
         return Step(n.arg.name, (n,), call=n, arguments=tuple((p, 0) for p in places))
-    lowered = lower(group, decided.stored, decided.contractions)
+    lowered = lower(group, decided)
     arguments = tuple(
         (place_of[id(a.node)], a.offset * a.node.dtype.itemsize) for a in lowered.arguments
     )
