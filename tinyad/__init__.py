@@ -12,7 +12,8 @@ from math import e, inf, nan, pi
 from typing import Any as _Any
 
 from . import linalg  # after `tensor`, whose `public` it uses
-from . import schedule as _schedule  # bound first: below, `schedule` is the function
+from . import schedule as _schedule  # noqa: F401  # bound first: below, `schedule` is the function
+from .conversion import asarray, from_dlpack, nonzero
 from .dtypes import FLOAT16, FLOAT32, FLOAT64, INT32, INT64
 from .errors import AxisError, DTypeError, GradError, ShapeError, TraceError
 from .functions import activations as _activations
@@ -20,6 +21,7 @@ from .functions import creation as _creation
 from .functions import elementwise as _elementwise
 from .functions import indexing as _indexing
 from .functions import linear as _linear
+from .functions import logic as _logic
 from .functions import losses as _losses
 from .functions import movement as _movement
 from .functions import reductions as _reductions
@@ -27,7 +29,7 @@ from .functions import windows as _windows
 from .functions.types import can_cast, finfo, iinfo, isdtype, result_type
 from .inspect import compiled_stats, graph, schedule
 from .ir import BOOL, DTYPES
-from .tensor import Tensor, asarray, from_dlpack, no_grad, nonzero
+from .tensor import Tensor, no_grad
 from .tensor import public as _public
 from .transforms import (
     check_grads,
@@ -71,19 +73,19 @@ astype = _public(_elementwise.astype)
 atan = _public(_elementwise.atan)
 atan2 = _public(_elementwise.atan2)
 atanh = _public(_elementwise.atanh)
-bitwise_and = _public(_elementwise.bitwise_and)
-bitwise_invert = _public(_elementwise.bitwise_invert)
-bitwise_left_shift = _public(_elementwise.bitwise_left_shift)
-bitwise_or = _public(_elementwise.bitwise_or)
-bitwise_right_shift = _public(_elementwise.bitwise_right_shift)
-bitwise_xor = _public(_elementwise.bitwise_xor)
+bitwise_and = _public(_logic.bitwise_and)
+bitwise_invert = _public(_logic.bitwise_invert)
+bitwise_left_shift = _public(_logic.bitwise_left_shift)
+bitwise_or = _public(_logic.bitwise_or)
+bitwise_right_shift = _public(_logic.bitwise_right_shift)
+bitwise_xor = _public(_logic.bitwise_xor)
 ceil = _public(_elementwise.ceil)
 clip = _public(_elementwise.clip)
 copysign = _public(_elementwise.copysign)
 cos = _public(_elementwise.cos)
 cosh = _public(_elementwise.cosh)
 divide = _public(_elementwise.divide)
-equal = _public(_elementwise.equal)
+equal = _public(_logic.equal)
 erf = _public(_elementwise.erf)
 exp = _public(_elementwise.exp)
 exp2 = _public(_elementwise.exp2)
@@ -91,31 +93,31 @@ expm1 = _public(_elementwise.expm1)
 floor = _public(_elementwise.floor)
 floor_divide = _public(_elementwise.floor_divide)
 fmod = _public(_elementwise.fmod)
-greater = _public(_elementwise.greater)
-greater_equal = _public(_elementwise.greater_equal)
+greater = _public(_logic.greater)
+greater_equal = _public(_logic.greater_equal)
 hypot = _public(_elementwise.hypot)
 isfinite = _public(_elementwise.isfinite)
 isinf = _public(_elementwise.isinf)
 isnan = _public(_elementwise.isnan)
 lerp = _public(_elementwise.lerp)
-less = _public(_elementwise.less)
-less_equal = _public(_elementwise.less_equal)
+less = _public(_logic.less)
+less_equal = _public(_logic.less_equal)
 log = _public(_elementwise.log)
 log10 = _public(_elementwise.log10)
 log1p = _public(_elementwise.log1p)
 log2 = _public(_elementwise.log2)
 logaddexp = _public(_elementwise.logaddexp)
-logical_and = _public(_elementwise.logical_and)
-logical_not = _public(_elementwise.logical_not)
-logical_or = _public(_elementwise.logical_or)
-logical_xor = _public(_elementwise.logical_xor)
+logical_and = _public(_logic.logical_and)
+logical_not = _public(_logic.logical_not)
+logical_or = _public(_logic.logical_or)
+logical_xor = _public(_logic.logical_xor)
 maximum = _public(_elementwise.maximum)
 minimum = _public(_elementwise.minimum)
 multiply = _public(_elementwise.multiply)
 nan_to_num = _public(_elementwise.nan_to_num)
 negative = _public(_elementwise.negative)
 nextafter = _public(_elementwise.nextafter)
-not_equal = _public(_elementwise.not_equal)
+not_equal = _public(_logic.not_equal)
 positive = _public(_elementwise.positive)
 pow = _public(_elementwise.pow)
 reciprocal = _public(_elementwise.reciprocal)

@@ -6,8 +6,8 @@ from .functions import linear as _linear
 from .functions import movement as _movement
 from .tensor import public as _public
 
-__all__ = ["cross", "diagonal", "matmul", "matrix_norm", "matrix_power", "matrix_transpose", "outer", "tensordot", "trace",
-           "vecdot", "vector_norm"]  # fmt: skip
+__all__ = ["cross", "diagonal", "matmul", "matrix_norm", "matrix_power", "matrix_transpose", "outer", "tensordot",
+           "trace", "vecdot", "vector_norm"]  # fmt: skip
 
 cross = _public(_linear.cross)
 diagonal = _public(_linear.matrix_diagonal)

@@ -14,10 +14,10 @@ from typing import Any, ClassVar, Final, Union
 
 import numpy as np
 
-from . import buffer, history, ir, sites
-from .dtypes import DEFAULT_FLOAT, as_dtype, default_of
+from . import history, ir, leaves, sites
+from .dtypes import as_dtype, default_of
 from .errors import DTypeError, ShapeError, TraceError
-from .functions import activations, core, elementwise, indexing, linear, movement, reductions
+from .functions import activations, core, elementwise, indexing, linear, logic, movement, reductions
 from .ir import GRAD, Node, Op
 
 Scalar = Union[bool, int, float]
@@ -64,14 +64,14 @@ def lift(x: Any) -> Any:
     if x is None or type(x) in _SCALARS:
         return x
     if isinstance(x, np.generic):
-        return stored(np.asarray(x))
+        return leaves.stored(np.asarray(x))
     if isinstance(x, (bool, int, float)):
         return x
     if isinstance(x, Node):
         return x
     if isinstance(x, complex):
         raise DTypeError("complex numbers are not supported")
-    return _leaf(x, None, False)
+    return leaves.leaf(x, None, False)
 
 
 def lift_array(x: Any) -> Any:
@@ -83,12 +83,6 @@ def lift_array(x: Any) -> Any:
 def lift_sequence(x: Any) -> Any:
     """The operands in a sequence; of a tensor, its parts along the first axis."""
     return None if x is None else [lift(e) for e in x]
-
-
-def stored(array: np.ndarray[Any, Any], dtype: Any = None) -> Node:
-    """A leaf holding a copy of `array`."""
-    d = as_dtype(array.dtype if dtype is None else dtype)
-    return ir.buffer(array.shape, d, buffer.copy(np.asarray(array, dtype=d)))
 
 
 def wrap(x: Any) -> Any:
@@ -209,7 +203,11 @@ class Tensor:
 
     def __init__(self, data: ArrayLike, dtype: Any = None, requires_grad: bool = False) -> None:
         self.grad = None
-        self._bind(_leaf(data, dtype, requires_grad))
+        if isinstance(data, Tensor) and not requires_grad:
+            n = ir.alias(data.node) if dtype is None else ir.cast(data.node, as_dtype(dtype))
+        else:
+            n = leaves.leaf(data.numpy() if isinstance(data, Tensor) else data, dtype, requires_grad)
+        self._bind(n)
 
     @classmethod
     def _of(cls, n: Node) -> "Tensor":
@@ -484,6 +482,7 @@ class Tensor:
     __mod__ = _operator(elementwise.remainder)
     __rmod__ = _operator(elementwise.remainder, reverse=True)
     __imod__ = _in_place(elementwise.remainder)
+
     def __divmod__(self, other: Any) -> Any:
         return self // other, self % other
 
@@ -496,31 +495,31 @@ class Tensor:
     __matmul__ = _operator(linear.matmul)
     __rmatmul__ = _operator(linear.matmul, reverse=True)
     __imatmul__ = _in_place(linear.matmul)
-    __and__ = _operator(elementwise.bitwise_and)
-    __rand__ = _operator(elementwise.bitwise_and, reverse=True)
-    __iand__ = _in_place(elementwise.bitwise_and)
-    __or__ = _operator(elementwise.bitwise_or)
-    __ror__ = _operator(elementwise.bitwise_or, reverse=True)
-    __ior__ = _in_place(elementwise.bitwise_or)
-    __xor__ = _operator(elementwise.bitwise_xor)
-    __rxor__ = _operator(elementwise.bitwise_xor, reverse=True)
-    __ixor__ = _in_place(elementwise.bitwise_xor)
-    __lshift__ = _operator(elementwise.bitwise_left_shift)
-    __rlshift__ = _operator(elementwise.bitwise_left_shift, reverse=True)
-    __ilshift__ = _in_place(elementwise.bitwise_left_shift)
-    __rshift__ = _operator(elementwise.bitwise_right_shift)
-    __rrshift__ = _operator(elementwise.bitwise_right_shift, reverse=True)
-    __irshift__ = _in_place(elementwise.bitwise_right_shift)
-    __lt__ = _operator(elementwise.less)
-    __le__ = _operator(elementwise.less_equal)
-    __gt__ = _operator(elementwise.greater)
-    __ge__ = _operator(elementwise.greater_equal)
-    __eq__ = _operator(elementwise.equal)  # type: ignore[assignment]
-    __ne__ = _operator(elementwise.not_equal)  # type: ignore[assignment]
+    __and__ = _operator(logic.bitwise_and)
+    __rand__ = _operator(logic.bitwise_and, reverse=True)
+    __iand__ = _in_place(logic.bitwise_and)
+    __or__ = _operator(logic.bitwise_or)
+    __ror__ = _operator(logic.bitwise_or, reverse=True)
+    __ior__ = _in_place(logic.bitwise_or)
+    __xor__ = _operator(logic.bitwise_xor)
+    __rxor__ = _operator(logic.bitwise_xor, reverse=True)
+    __ixor__ = _in_place(logic.bitwise_xor)
+    __lshift__ = _operator(logic.bitwise_left_shift)
+    __rlshift__ = _operator(logic.bitwise_left_shift, reverse=True)
+    __ilshift__ = _in_place(logic.bitwise_left_shift)
+    __rshift__ = _operator(logic.bitwise_right_shift)
+    __rrshift__ = _operator(logic.bitwise_right_shift, reverse=True)
+    __irshift__ = _in_place(logic.bitwise_right_shift)
+    __lt__ = _operator(logic.less)
+    __le__ = _operator(logic.less_equal)
+    __gt__ = _operator(logic.greater)
+    __ge__ = _operator(logic.greater_equal)
+    __eq__ = _operator(logic.equal)
+    __ne__ = _operator(logic.not_equal)
     __neg__ = public(elementwise.negative)
     __pos__ = public(elementwise.positive)
     __abs__ = public(elementwise.abs)
-    __invert__ = public(elementwise.bitwise_invert)
+    __invert__ = public(logic.bitwise_invert)
 
     @property
     def T(self) -> "Tensor":
@@ -641,58 +640,3 @@ def _index(index: Any) -> Any:
         array = np.asarray([i.numpy() if isinstance(i, Tensor) else i for i in index])
         return array if array.size else array.astype(np.int64)
     return index
-
-
-def _leaf(data: ArrayLike, dtype: Any, requires_grad: bool) -> Node:
-    """A leaf (or, for a tensor without `requires_grad`, an alias) with the value of `data`."""
-    if isinstance(data, Tensor):
-        if not requires_grad:
-            return ir.cast(data.node, as_dtype(dtype)) if dtype is not None else ir.alias(data.node)
-        data = data.numpy()
-    if isinstance(data, (bool, int, float)) and not isinstance(data, np.generic) and dtype is None:
-        dtype = default_of(data)
-    array = np.asarray(data)
-    if dtype is None and array.dtype == np.float64 and isinstance(data, (list, tuple)) and not _has_numpy(data):
-        dtype = DEFAULT_FLOAT
-    if array.dtype.kind not in "biuf":
-        raise DTypeError(f"cannot make a tensor from {type(data).__name__} of dtype {array.dtype}")
-    n = stored(array, dtype)
-    if requires_grad:
-        if n.dtype.kind != "f":
-            raise DTypeError(f"only tensors of floating point dtype can require gradients, got {n.dtype.name}")
-        n.trace = GRAD
-    return n
-
-
-def _has_numpy(data: Any) -> bool:
-    """Whether an array or a NumPy scalar, whose dtype counts, stands in nested sequences."""
-    if isinstance(data, (list, tuple)):
-        return any(map(_has_numpy, data))
-    return hasattr(data, "dtype")
-
-
-def asarray(data: ArrayLike, dtype: Any = None, *, device: str | None = None, copy: bool | None = None) -> Tensor:
-    """`data` as a tensor: itself if it is one of this dtype and no copy is asked for."""
-    if device not in (None, "cpu"):
-        raise ValueError(f"asarray: the only device is 'cpu', got {device!r}")
-    if isinstance(data, Tensor) and not copy and (dtype is None or as_dtype(dtype) is data.dtype):
-        return data
-    if copy is False:
-        raise ValueError("Unable to avoid copy while creating an array as requested.")
-    return Tensor(data, dtype)
-
-
-def from_dlpack(x: Any, *, device: str | None = None, copy: bool | None = None) -> Tensor:
-    """A copy of an array of another library, by way of DLPack."""
-    return asarray(np.from_dlpack(x), device=device, copy=copy)
-
-
-def nonzero(x: ArrayLike) -> tuple[Tensor, ...]:
-    """The places of the elements that are not zero, one int64 vector per axis. Computes `x`: the shape depends on it.
-
-    Raises ValueError for an array without axes.
-    """
-    array = asarray(x).numpy()
-    if not array.ndim:
-        raise ValueError("Calling nonzero on 0d arrays is not allowed. Use np.atleast_1d(scalar).nonzero() instead.")
-    return tuple(map(Tensor, np.nonzero(array)))

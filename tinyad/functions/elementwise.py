@@ -11,7 +11,7 @@ import math
 from typing import Any, Final
 
 from .. import ir
-from ..dtypes import DEFAULT_FLOAT, as_dtype
+from ..dtypes import DEFAULT_FLOAT, as_dtype, with_scalar
 from ..errors import DTypeError
 from ..ir import BOOL, FLOAT16, FLOAT32, FLOAT64, DType, Node, Op
 from . import core
@@ -23,7 +23,7 @@ MANTISSA: Final[dict[DType, int]] = {FLOAT32: 23, FLOAT64: 52}
 LN2: Final = math.log(2)
 
 
-def _same_kind(x: Operand, kinds: str, name: str) -> Node:
+def same_kind(x: Operand, kinds: str, name: str) -> Node:
     """`x` as a node; DTypeError if its dtype's kind is not among `kinds`."""
     n = node(x)
     if n.dtype.kind not in kinds:
@@ -106,7 +106,7 @@ def pow(x1: Operand, x2: Operand) -> Node:
     if isinstance(x1, Node) and not isinstance(x2, Node):
         x, n = x1, x2
         if isinstance(n, int) and x.dtype.kind == "b":
-            x = ir.cast(x, core.with_scalar(BOOL, int(n)) if not isinstance(n, bool) else INT8)
+            x = ir.cast(x, with_scalar(BOOL, int(n)) if not isinstance(n, bool) else INT8)
         elif isinstance(n, float) and x.dtype.kind != "f":
             x = ir.cast(x, DEFAULT_FLOAT)
         if n == int(n) if math.isfinite(n) else False:
@@ -149,7 +149,7 @@ def negative(x: Operand) -> Node:
 
 def positive(x: Operand) -> Node:
     """x. Raises DTypeError for bools."""
-    return _same_kind(x, "iuf", "positive")
+    return same_kind(x, "iuf", "positive")
 
 
 def abs(x: Operand) -> Node:
@@ -160,7 +160,7 @@ def abs(x: Operand) -> Node:
 
 def sign(x: Operand) -> Node:
     """-1, 0 or 1; NaN stays NaN. The derivative is 0."""
-    n = _same_kind(x, "iuf", "sign")
+    n = same_kind(x, "iuf", "sign")
     zero, one = like(0, n), like(1, n)
     if n.dtype.kind == "u":
         return ir.where(ir.eq(n, zero), zero, one)
@@ -426,7 +426,9 @@ def asinh(x: Operand) -> Node:
     a = ir.mul(s, w)
     large = ir.lt(like(2.0**28, w), a)
     inner = ir.where(large, one, a)
-    near = ir.log1p(ir.add(inner, ir.mul(inner, ir.div(inner, ir.add(one, ir.sqrt(ir.add(one, ir.mul(inner, inner))))))))
+    near = ir.log1p(
+        ir.add(inner, ir.mul(inner, ir.div(inner, ir.add(one, ir.sqrt(ir.add(one, ir.mul(inner, inner)))))))
+    )
     far = ir.add(ir.log(ir.where(large, a, one)), like(LN2, w))
     return ir.cast(ir.mul(s, ir.where(large, far, near)), n.dtype)
 
@@ -496,7 +498,7 @@ def nextafter(x1: Operand, x2: Operand) -> Node:
 def isnan(x: Operand) -> Node:
     """Whether x is NaN."""
     n = node(x)
-    return not_equal(n, n) if n.dtype.kind == "f" else ir.const(False, BOOL, n.shape)
+    return ir.not_(ir.eq(n, n)) if n.dtype.kind == "f" else ir.const(False, BOOL, n.shape)
 
 
 def isinf(x: Operand) -> Node:
@@ -511,116 +513,10 @@ def isfinite(x: Operand) -> Node:
     return ir.lt(ir.abs_(n), like(math.inf, n)) if n.dtype.kind == "f" else ir.const(True, BOOL, n.shape)
 
 
-# comparison -------------------------------------------------------------------------------------------------------
-def _compare(op: Op, x1: Operand, x2: Operand) -> Node:
-    """LT or EQ; a Python integer beyond the array's integer dtype is compared exactly, as NumPy does."""
-    try:
-        return binary(op, x1, x2)
-    except OverflowError:
-        below = x1 < 0 if isinstance(x1, int) else not (isinstance(x2, int) and x2 < 0)  # whether x1 < x2
-        shape = x1.shape if isinstance(x1, Node) else x2.shape  # type: ignore[union-attr]
-        return ir.const(op is Op.LT and below, BOOL, shape)
-
-
-def less(x1: Operand, x2: Operand) -> Node:
-    """x1 < x2."""
-    return _compare(Op.LT, x1, x2)
-
-
-def greater(x1: Operand, x2: Operand) -> Node:
-    """x1 > x2."""
-    return _compare(Op.LT, x2, x1)
-
-
-def less_equal(x1: Operand, x2: Operand) -> Node:
-    """x1 <= x2."""
-    if result_or_none(x1, x2) == "f":
-        return ir.or_(_compare(Op.LT, x1, x2), _compare(Op.EQ, x1, x2))
-    return ir.not_(_compare(Op.LT, x2, x1))
-
-
-def greater_equal(x1: Operand, x2: Operand) -> Node:
-    """x1 >= x2."""
-    return less_equal(x2, x1)
-
-
-def result_or_none(x1: Operand, x2: Operand) -> str | None:
-    """The kind of the common dtype, None if a Python integer does not fit it."""
-    try:
-        return result_type(x1, x2).kind
-    except OverflowError:
-        return None
-
-
-def equal(x1: Operand, x2: Operand) -> Node:
-    """x1 == x2."""
-    return _compare(Op.EQ, x1, x2)
-
-
-def not_equal(x1: Operand, x2: Operand) -> Node:
-    """x1 != x2."""
-    return ir.not_(_compare(Op.EQ, x1, x2))
-
-
-# logic and bits ---------------------------------------------------------------------------------------------------
-def _truth(x: Operand) -> Node:
-    return ir.cast(node(x), BOOL)
-
-
-def logical_and(x1: Operand, x2: Operand) -> Node:
-    """Whether both are true (not zero)."""
-    return binary(Op.AND, _truth(x1), _truth(x2))
-
-
-def logical_or(x1: Operand, x2: Operand) -> Node:
-    """Whether either is true (not zero)."""
-    return binary(Op.OR, _truth(x1), _truth(x2))
-
-
-def logical_xor(x1: Operand, x2: Operand) -> Node:
-    """Whether exactly one is true (not zero)."""
-    return binary(Op.XOR, _truth(x1), _truth(x2))
-
-
-def logical_not(x: Operand) -> Node:
-    """Whether x is false (zero)."""
-    return ir.not_(_truth(x))
-
-
-def bitwise_and(x1: Operand, x2: Operand) -> Node:
-    """The bits set in both; integers and bools."""
-    return binary(Op.AND, x1, x2)
-
-
-def bitwise_or(x1: Operand, x2: Operand) -> Node:
-    """The bits set in either; integers and bools."""
-    return binary(Op.OR, x1, x2)
-
-
-def bitwise_xor(x1: Operand, x2: Operand) -> Node:
-    """The bits set in exactly one; integers and bools."""
-    return binary(Op.XOR, x1, x2)
-
-
-def bitwise_invert(x: Operand) -> Node:
-    """Every bit turned over; integers and bools."""
-    return ir.not_(_same_kind(x, "biu", "bitwise_invert"))
-
-
-def bitwise_left_shift(x1: Operand, x2: Operand) -> Node:
-    """x1 · 2^x2 without the bits that leave; 0 where x2 is negative or at least the width."""
-    return binary(Op.SHL, x1, x2)
-
-
-def bitwise_right_shift(x1: Operand, x2: Operand) -> Node:
-    """floor(x1 / 2^x2); 0 (-1 for negative x1) where x2 is negative or at least the width."""
-    return binary(Op.SHR, x1, x2)
-
-
 # selection and dtype ----------------------------------------------------------------------------------------------
 def where(condition: Operand, x1: Operand, x2: Operand) -> Node:
     """x1 where `condition`, else x2; the branch not taken has derivative 0, even where it is not finite."""
-    c = _truth(condition)
+    c = ir.cast(node(condition), BOOL)
     dtype = result_type(x1, x2)
     shape = core.broadcast_shape(c, x1, x2)
     return ir.where(broadcast_to(c, shape), broadcast_to(x1, shape, dtype), broadcast_to(x2, shape, dtype))

@@ -19,7 +19,9 @@ from ..errors import DTypeError, ShapeError
 from ..ir import BOOL, INT64, HostFunction, Node, Shape
 from . import core, movement
 from .core import Operand, axis_index, broadcast_to, like, located, node, origins
+from .logic import less, less_equal
 from .reductions import along
+from .reductions import sum as total
 
 Index = Any  # int, slice, None, Ellipsis, NumPy array of ints or bools, node of ints; or a tuple of them
 Array = np.ndarray[Any, Any]
@@ -196,12 +198,12 @@ def _flat_places(plan: _Plan, x: Node) -> tuple[Node, Shape]:
     sizes = [x.shape[i] for i in plan.axes("array")]
     if all(isinstance(p, np.ndarray) for p in plan.arrays):
         flat: Array = np.zeros(shape, np.int64)
-        for p, n in zip(plan.arrays, sizes):
+        for p, n in zip(plan.arrays, sizes, strict=True):
             flat = flat * n + p
         return core.array(flat.reshape(-1)), shape
     total: Node | None = None
     inside: Node | None = None
-    for p, n in zip(plan.arrays, sizes):
+    for p, n in zip(plan.arrays, sizes, strict=True):
         known = isinstance(p, np.ndarray)
         i = broadcast_to(core.array(p) if isinstance(p, np.ndarray) else p, shape)
         total = i if total is None else ir.add(ir.mul(total, like(n, i)), i)
@@ -254,6 +256,9 @@ def get_item(x: Node, index: Index) -> Node:
 
     Raises: IndexError for an index that is out of bounds (a computed one: when the value is read) or of a wrong kind.
     """
+    if type(index) is int and x.shape:  # the plain case of what follows, which is general but slower
+        spec = [_single(index, 0, x.shape[0], x), *((0, n, 1) for n in x.shape[1:])]
+        return ir.reshape(ir.shrink(x, spec), x.shape[1:])
     x, plan = _resolve(x, index)
     part = ir.flip(ir.shrink(x, plan.spec), plan.flipped)
     if not plan.arrays:
@@ -276,7 +281,7 @@ def _into(value: Operand, shape: Shape, x: Node) -> Node:
     if extra > 0 and all(n == 1 for n in v.shape[:extra]):
         v = ir.reshape(v, v.shape[extra:])
     skip = len(shape) - len(v.shape)
-    if skip < 0 or any(m != n and m != 1 for m, n in zip(v.shape, shape[skip:])):
+    if skip < 0 or any(m != n and m != 1 for m, n in zip(v.shape, shape[skip:], strict=True)):
         raise ShapeError(
             f"could not broadcast input array from shape {v.shape} into shape {shape} ({origins(value, x)})"
         )
@@ -335,11 +340,14 @@ def _scattered(part: Node, plan: _Plan, value: Operand, x: Node) -> Node:
 
 def _put(x: Node, plan: _Plan, v: Node) -> Node:
     """`x` with the region of ints and slices replaced by `v`."""
-    if v.shape == x.shape and all(s == (0, n, 1) for s, n in zip(plan.spec, x.shape)):
+    if v.shape == x.shape and all(s == (0, n, 1) for s, n in zip(plan.spec, x.shape, strict=True)):
         return v
     if 0 in v.shape:
         return ir.alias(x)
-    spec = [(b, n - (b + (m - 1) * step + 1), step - 1) for (b, _, step), n, m in zip(plan.spec, x.shape, v.shape)]
+    spec = [
+        (b, n - (b + (m - 1) * step + 1), step - 1)
+        for (b, _, step), n, m in zip(plan.spec, x.shape, v.shape, strict=True)
+    ]
     if v.shape == x.shape:
         return v
     return ir.where(ir.pad(ir.const(True, BOOL, v.shape), spec), ir.pad(v, spec), x)
@@ -396,7 +404,7 @@ def scatter_add(x: Node, indices: Node, values: Operand, axis: int = 0) -> Node:
     else:
         idx = indices
         if len(idx.shape) != len(x.shape) or any(
-            m != n for j, (m, n) in enumerate(zip(idx.shape, x.shape)) if j != i
+            m != n for j, (m, n) in enumerate(zip(idx.shape, x.shape, strict=True)) if j != i
         ):
             raise ShapeError(f"scatter_add: the axes other than {axis} differ ({origins(x, indices)})")
     v = _into(values, idx.shape, x)
@@ -467,10 +475,6 @@ def searchsorted(x1: Node, x2: Node, side: str = "left") -> Node:
         raise ShapeError(f"searchsorted: object too deep for desired array: expected a vector ({origins(x1)})")
     if side not in ("left", "right"):
         raise ValueError(f"side must be 'left' or 'right' (got {side!r})")
-    from .elementwise import less, less_equal
-    from .reductions import sum as total
-
     compare = less if side == "left" else less_equal
     column = ir.reshape(x2, (*x2.shape, 1))
     return total(compare(x1, column), -1)
-

@@ -146,10 +146,10 @@ def kron(x1: Operand, x2: Operand) -> Node:
     rank = max(len(a.shape), len(b.shape))
     m = (1,) * (rank - len(a.shape)) + a.shape
     n = (1,) * (rank - len(b.shape)) + b.shape
-    full = tuple(v for pair in zip(m, n) for v in pair)
+    full = tuple(v for pair in zip(m, n, strict=True) for v in pair)
     wide_a = ir.expand(ir.reshape(a, tuple(v for s in m for v in (s, 1))), full)
     wide_b = ir.expand(ir.reshape(b, tuple(v for s in n for v in (1, s))), full)
-    return ir.reshape(ir.mul(wide_a, wide_b), tuple(s * t for s, t in zip(m, n)))
+    return ir.reshape(ir.mul(wide_a, wide_b), tuple(s * t for s, t in zip(m, n, strict=True)))
 
 
 # einsum -----------------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ def einsum(subscripts: str, *operands: Operand) -> Node:
     for x in nodes:
         dtype = promote(dtype, x.dtype)
     inputs, output = _parse(subscripts, nodes)
-    terms = [_diagonals(ir.cast(x, dtype), labels) for x, labels in zip(nodes, inputs)]
+    terms = [_diagonals(ir.cast(x, dtype), labels) for x, labels in zip(nodes, inputs, strict=True)]
     sizes = _sizes(terms, nodes)
     while len(terms) > 1:
         i, j = _cheapest(terms, output, sizes)
@@ -192,11 +192,11 @@ def _parse(subscripts: str, nodes: list[Node]) -> tuple[list[str], str]:
     for part in (*inputs, right):
         if any(not c.isalpha() for c in part.replace("...", "")):
             raise ValueError(f"einsum: invalid subscript in {subscripts!r}: only letters, ',', '->' and '...' are")
-    extra = [len(x.shape) - len(part.replace("...", "")) for x, part in zip(nodes, inputs)]
-    most = max((k for k, part in zip(extra, inputs) if "..." in part), default=0)
+    extra = [len(x.shape) - len(part.replace("...", "")) for x, part in zip(nodes, inputs, strict=True)]
+    most = max((k for k, part in zip(extra, inputs, strict=True) if "..." in part), default=0)
     dots = "".join(chr(0xE000 + i) for i in range(max(most, 0)))  # private use: not letters
     named = []
-    for k, x, part in zip(extra, nodes, inputs):
+    for k, x, part in zip(extra, nodes, inputs, strict=True):
         if k < 0 or (k and "..." not in part):
             raise ShapeError(
                 f"einsum: operand has {len(x.shape)} axes, but its subscript {part!r} names {len(x.shape) - k} "
@@ -233,7 +233,7 @@ def _sizes(terms: list[Term], nodes: list[Node]) -> dict[str, int]:
     """The size of every label; sizes of 1 are broadcast."""
     sizes: dict[str, int] = {}
     for x, labels in terms:
-        for c, n in zip(labels, x.shape):
+        for c, n in zip(labels, x.shape, strict=True):
             if sizes.setdefault(c, n) != n and n != 1:
                 if sizes[c] != 1:
                     raise ShapeError(
@@ -369,7 +369,7 @@ def matrix_norm(x: Node, *, keepdims: bool = False, ord: Union[float, str] = "fr
     if ord not in (1, -1, math.inf, -math.inf):
         raise ValueError(f"matrix_norm: expected ord 'fro', 1, -1, inf or -inf, got {ord!r}")
     x = x if x.dtype.kind == "f" else elementwise._float(x)
-    axis = -2 if abs(ord) == 1 else -1  # type: ignore[arg-type]
+    axis = -2 if abs(ord) == 1 else -1
     sums = reductions.sum(ir.abs_(x), axis, keepdims=True)
-    best = (reductions.max if ord > 0 else reductions.min)(sums, (-2, -1), keepdims)  # type: ignore[operator]
+    best = (reductions.max if ord > 0 else reductions.min)(sums, (-2, -1), keepdims)
     return best

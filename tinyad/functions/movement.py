@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Final, Union
 
 from .. import ir
@@ -147,7 +148,7 @@ def moveaxis(x: Node, source: Axes, destination: Axes) -> Node:
     if len(src) != len(dst):
         raise ValueError("`source` and `destination` arguments must have the same number of elements")
     order = [i for i in range(rank) if i not in src]
-    for d, s in sorted(zip(dst, src)):
+    for d, s in sorted(zip(dst, src, strict=True)):
         order.insert(d, s)
     return ir.permute(x, order)
 
@@ -169,7 +170,7 @@ def roll(x: Node, shift: Axes, axis: Axes | None = None) -> Node:
         places *= len(shifts)
     if len(places) != len(shifts):
         raise ShapeError(f"roll: {len(shifts)} shifts for {len(places)} axes")
-    for a, s in zip(places, shifts):
+    for a, s in zip(places, shifts, strict=True):
         i = axis_index(a, len(x.shape))
         n = x.shape[i]
         k = s % n if n else 0
@@ -194,7 +195,7 @@ def broadcast_to(x: Node, shape: Axes) -> Node:
     """`x` repeated along its axes of size 1 and along new leading ones; ShapeError if it does not fit."""
     target = shape_of(shape)
     extra = len(target) - len(x.shape)
-    if extra < 0 or any(m != n and m != 1 for m, n in zip(x.shape, target[extra:])):
+    if extra < 0 or any(m != n and m != 1 for m, n in zip(x.shape, target[extra:], strict=True)):
         raise ShapeError(
             f"operands could not be broadcast together with remapped shapes [original->remapped]: {x.shape} "
             f"and requested shape {target} ({origins(x)})"
@@ -208,7 +209,7 @@ def expand_method(x: Node, *shape: Any) -> Node:
     extra = len(target) - len(x.shape)
     if extra >= 0:
         old = (0,) * extra + x.shape
-        target = tuple(m if n == -1 and i >= extra else n for i, (m, n) in enumerate(zip(old, target)))
+        target = tuple(m if n == -1 and i >= extra else n for i, (m, n) in enumerate(zip(old, target, strict=True)))
     return broadcast_to(x, target)
 
 
@@ -238,7 +239,7 @@ def concat(arrays: Sequence[Operand], axis: int | None = 0) -> Node:
                 f"index 0 has {len(first.shape)} dimension(s) and the array at index {k} has {len(x.shape)} "
                 f"dimension(s) ({origins(first, x)})"
             )
-        for j, (m, n) in enumerate(zip(first.shape, x.shape)):
+        for j, (m, n) in enumerate(zip(first.shape, x.shape, strict=True)):
             if j != i and m != n:
                 raise ShapeError(
                     "all the input array dimensions except for the concatenation axis must match exactly, but along "
@@ -281,7 +282,7 @@ def split(x: Node, indices_or_sections: Any, axis: int = 0) -> list[Node]:
         if n % parts:
             raise ShapeError(f"array split does not result in an equal division: {n} into {parts} ({origins(x)})")
         places = [k * (n // parts) for k in range(parts + 1)]
-    return [cut(x, i, a, max(a, b)) for a, b in zip(places, places[1:])]
+    return [cut(x, i, a, max(a, b)) for a, b in pairwise(places)]
 
 
 def _place(k: int, n: int) -> int:
@@ -305,7 +306,7 @@ def repeat(x: Node, repeats: Any, axis: int | None = None) -> Node:
         x, axis = ravel(x), 0
     i = axis_index(axis, len(x.shape))
     n = x.shape[i]
-    if isinstance(repeats, (list, tuple)) or getattr(repeats, "shape", ()):
+    if isinstance(repeats, (list, tuple)) or (hasattr(repeats, "ndim") and repeats.ndim):
         counts = [int(k) for k in repeats]
         if len(counts) == 1:
             counts *= n
@@ -334,10 +335,10 @@ def tile(x: Node, repetitions: Axes) -> Node:
     shape = (1,) * (rank - len(x.shape)) + x.shape
     if min(times, default=1) < 0:
         raise ValueError("negative dimensions are not allowed")
-    pairs = [v for t, n in zip(times, shape) for v in (t, n)]
+    pairs = [v for t, n in zip(times, shape, strict=True) for v in (t, n)]
     ones = [v for n in shape for v in (1, n)]
     wide = ir.expand(ir.reshape(x, tuple(ones)), tuple(pairs))
-    return ir.reshape(wide, tuple(t * n for t, n in zip(times, shape)))
+    return ir.reshape(wide, tuple(t * n for t, n in zip(times, shape, strict=True)))
 
 
 def _widths(pad_width: Any, rank: int) -> list[tuple[int, int]]:
@@ -447,4 +448,6 @@ def diag(x: Node, k: int = 0) -> Node:
     rows, columns = max(-k, 0), max(k, 0)
     square = ir.pad(ir.reshape(x, (length, 1)), [(0, 0, 0), (0, length, 0)])  # [length, length+1], diagonal first
     square = cut(ir.reshape(square, (length * (length + 1),)), 0, 0, length * length)
-    return ir.pad(ir.reshape(square, (length, length)), [(rows, n - length - rows, 0), (columns, n - length - columns, 0)])
+    return ir.pad(
+        ir.reshape(square, (length, length)), [(rows, n - length - rows, 0), (columns, n - length - columns, 0)]
+    )

@@ -47,7 +47,7 @@ def prod(x: Node, axis: Axis = None, dtype: Any = None, keepdims: bool = False) 
 
 def _extremum(op: Op, name: str, x: Node, axis: Axis, keepdims: bool) -> Node:
     axes = axes_of(axis, len(x.shape))
-    if any(x.shape[i] == 0 for i in axes):
+    if 0 in [x.shape[i] for i in axes]:
         raise ValueError(f"zero-size array to reduction operation {name} which has no identity ({origins(x)})")
     return _finish(ir.reduce(op, x, axes), axes, keepdims)
 

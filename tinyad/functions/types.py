@@ -34,7 +34,9 @@ def isdtype(dtype: Any, kind: Any) -> bool:
 
 def can_cast(from_: Any, to: Any) -> bool:
     """Whether a dtype, or an array's, converts to `to` without loss, by NumPy's safe rule."""
-    return np.can_cast(from_.dtype if isinstance(from_, Node) else as_dtype(getattr(from_, "dtype", from_)), as_dtype(to))
+    return np.can_cast(
+        from_.dtype if isinstance(from_, Node) else as_dtype(getattr(from_, "dtype", from_)), as_dtype(to)
+    )
 
 
 def result_type(*operands: Operand) -> DType:

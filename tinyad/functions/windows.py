@@ -1,6 +1,7 @@
 """Convolution and pooling: sliding windows are EXPAND, SKEW and a stepped SHRINK; the rest is a product or reduction.
 
-An axis of size S, repeated K times along a new axis, becomes ``out[.., k, .., j, ..] = in[.., stride·j + dilation·k, ..]``.
+An axis of size S, repeated K times along a new axis, becomes
+``out[.., k, .., j, ..] = in[.., stride·j + dilation·k, ..]``.
 Layouts are channels first: x [N, C, *S], weight [O, C/groups, *K] with one or two window axes.
 """
 
@@ -32,7 +33,7 @@ def _sizes(value: Sizes, rank: int, name: str, least: int) -> Shape:
 def _windows(x: Node, kernel: Shape, stride: Shape, dilation: Shape, name: str) -> Node:
     """[*lead, S1, .., Sr] to [*lead, K1, J1, .., Kr, Jr] with J the number of window positions."""
     lead = len(x.shape) - len(kernel)
-    for r, (k, s, d) in enumerate(zip(kernel, stride, dilation)):
+    for r, (k, s, d) in enumerate(zip(kernel, stride, dilation, strict=True)):
         axis = lead + 2 * r
         size = x.shape[axis]
         span = d * (k - 1) + 1
@@ -47,14 +48,16 @@ def _windows(x: Node, kernel: Shape, stride: Shape, dilation: Shape, name: str) 
     return x
 
 
-def _padding(padding: Union[Sizes, str], kernel: Shape, stride: Shape, dilation: Shape, name: str) -> list[tuple[int, int]]:
+def _padding(
+    padding: Union[Sizes, str], kernel: Shape, stride: Shape, dilation: Shape, name: str
+) -> list[tuple[int, int]]:
     """(before, after) per window axis; ``same`` keeps the size (stride 1), ``valid`` is none."""
     if padding == "valid":
         return [(0, 0)] * len(kernel)
     if padding == "same":
         if any(s != 1 for s in stride):
             raise ValueError(f"{name}: padding='same' needs stride 1, got {stride}")
-        return [((d * (k - 1)) // 2, d * (k - 1) - (d * (k - 1)) // 2) for k, d in zip(kernel, dilation)]
+        return [((d * (k - 1)) // 2, d * (k - 1) - (d * (k - 1)) // 2) for k, d in zip(kernel, dilation, strict=True)]
     if isinstance(padding, str):
         raise ValueError(f"{name}: padding must be ints, 'same' or 'valid', got {padding!r}")
     return [(p, p) for p in _sizes(padding, len(kernel), f"{name}: padding", 0)]
@@ -140,7 +143,7 @@ def _pool(name: str, rank: int, x: Node, kernel_size: Sizes, stride: Sizes | Non
     s = kernel if stride is None else _sizes(stride, rank, f"{name}: stride", 1)
     d = _sizes(dilation, rank, f"{name}: dilation", 1)
     p = _sizes(padding, rank, f"{name}: padding", 0)
-    if any(2 * a > k for a, k in zip(p, kernel)):
+    if any(2 * a > k for a, k in zip(p, kernel, strict=True)):
         raise ValueError(f"{name}: padding {p} is more than half of the window {kernel}")
     spec = _pad_spec(x, [(a, a) for a in p])
     padded = ir.pad(x, spec)

@@ -1,0 +1,45 @@
+"""Leaves of the graph from data: copies of arrays, numbers and nested sequences of numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import buffer, ir
+from .dtypes import DEFAULT_FLOAT, as_dtype, default_of
+from .errors import DTypeError
+from .ir import GRAD, Node
+
+
+def stored(array: np.ndarray[Any, Any], dtype: Any = None) -> Node:
+    """A leaf holding a copy of `array`."""
+    d = as_dtype(array.dtype if dtype is None else dtype)
+    return ir.buffer(array.shape, d, buffer.copy(np.asarray(array, dtype=d)))
+
+
+def leaf(data: Any, dtype: Any, requires_grad: bool) -> Node:
+    """A leaf with the value of `data`: a scalar, a nested sequence, or an array by NumPy's protocols.
+
+    The dtype is NumPy's for what has one, float32, int64 or bool for Python numbers, unless given.
+    """
+    if isinstance(data, (bool, int, float)) and not isinstance(data, np.generic) and dtype is None:
+        dtype = default_of(data)
+    array = np.asarray(data)
+    if dtype is None and array.dtype == np.float64 and isinstance(data, (list, tuple)) and not _has_dtype(data):
+        dtype = DEFAULT_FLOAT
+    if array.dtype.kind not in "biuf":
+        raise DTypeError(f"cannot make a tensor from {type(data).__name__} of dtype {array.dtype}")
+    n = stored(array, dtype)
+    if requires_grad:
+        if n.dtype.kind != "f":
+            raise DTypeError(f"only tensors of floating point dtype can require gradients, got {n.dtype.name}")
+        n.trace = GRAD
+    return n
+
+
+def _has_dtype(data: Any) -> bool:
+    """Whether something with a dtype of its own (an array, a NumPy scalar, a tensor) stands in nested sequences."""
+    if isinstance(data, (list, tuple)):
+        return any(map(_has_dtype, data))
+    return hasattr(data, "dtype")
