@@ -98,20 +98,38 @@ def _along_var(f: Frame, side: Side, panel: Val, x: Val, count: int, k0: Val, k1
 
 
 def _along_k(f: Frame, side: Side, panel: Val, x: Val, count: int, k0: Val, k1: Val, lanes: int) -> None:
+    """Squares of `lanes` rows and as many k: rows are loaded, their transpose is stored.
+
+    Columns are stored k by k over all squares side by side, so that one that is wider than its place is overwritten
+    by what follows; where squares fill the panel, that cannot happen and they are a loop.
+    """
     b, t = f.b, side.element
 
-    def vectors(k: Val, mask: Val | None) -> None:
-        rows: list[Val] = []
-        for r in range(count):
-            at = b.binary("add", x, const(I64, r))
+    def square(k: Val, mask: Val | None, start: Val, rows: int) -> list[Val]:
+        loaded: list[Val] = []
+        for r in range(rows):
+            at = b.binary("add", b.binary("add", x, start), const(I64, r))
             with f.scope((side.var, at)), f.scope((side.k, k)), f.vectorised(side.k, lanes, mask):
                 f.run(side.body)
-                rows.append(f.wide(f.values[side.value]))
+                loaded.append(f.wide(f.values[side.value]))
+        return transpose(f, loaded)
+
+    def write(k: Val, squares: list[tuple[Val, list[Val]]]) -> None:
         place = b.gep(t, panel, b.binary("mul", b.binary("sub", k, k0), const(I64, side.width)))
-        groups = [(start, transpose(f, rows[start : start + lanes])) for start in range(0, count, lanes)]
         for j in range(lanes):
-            for start, columns in groups:
-                b.store(columns[j], b.gep(t, place, const(I64, j * side.width + start)), t.bits // 8)
+            for start, columns in squares:
+                where = b.gep(t, b.gep(t, place, start), const(I64, j * side.width))
+                b.store(columns[j], where, t.bits // 8)
+
+    def vectors(k: Val, mask: Val | None) -> None:
+        def one(start: Val, carried: list[Val]) -> list[Val]:
+            write(k, [(start, square(k, mask, start, lanes))])
+            return carried
+
+        looped = count // lanes * lanes if side.width % lanes == 0 else 0
+        f.loop(const(I64, 0), const(I64, looped), lanes, [], one, "square")
+        rest = [(const(I64, s), min(count - s, lanes)) for s in range(looped, count, lanes)]
+        write(k, [(start, square(k, mask, start, rows)) for start, rows in rest])
 
     def step(k: Val, carried: list[Val]) -> list[Val]:
         vectors(k, None)
