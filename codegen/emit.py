@@ -230,11 +230,8 @@ def _check(f: Frame, s: Check) -> Val:
     guard = f.mask(mask) if bad.ty.lanes > 1 else mask
     if guard is not None:
         bad = b.binary("and", *f.agree(bad, guard))
-    if bad.ty.lanes > 1:
-        bits = ty("i", bad.ty.lanes)
-        bad = b.icmp("ne", b.convert("bitcast", bad, bits), const(bits, 0))
     fail, done = b.fresh_label("fail"), b.fresh_label("checked")
-    b.cond_branch(bad, fail, done)
+    b.rare_branch(b.any(bad), fail, done)
     b.label(fail)
     status = Val("%status", PTR)
     old = b.load(ty("i", 32), status, 4)

@@ -1,6 +1,6 @@
 """Machine code in this process: LLVM text to an object, an object to callable functions. The only user of llvmlite.
 
-Compiled kernels live as long as their `Compiled`; the in-memory cache keeps every one until `clear`.
+Compiled kernels live as long as their `Compiled`; the in-memory cache keeps the last `LIMIT` of them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _CACHE: Final[dict[tuple[str, Target], "Compiled"]] = {}
 _SIGNATURE: Final = ctypes.CFUNCTYPE(
     None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p
 )
+LIMIT: Final = 4096  # kernels kept in memory; the oldest go first
 ENTRY: Final = "kernel"  # the name every kernel's function is compiled under: names are no part of code
 
 
@@ -115,6 +116,8 @@ def compile_kernel(kernel: Kernel, t: Target) -> Compiled:
         found = _CACHE.get(key)
         if found is None:
             found = _CACHE[key] = _compile(kernel, t)
+            if len(_CACHE) > LIMIT:
+                del _CACHE[next(iter(_CACHE))]
         return found
 
 

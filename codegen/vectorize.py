@@ -10,6 +10,7 @@ from .loops import Contract, Load, Loop, Reduce, Stmt, Store, Update
 from .target import Target
 
 LATENCY_VECTORS = 4  # vectors in flight where each step waits for the one before (scans, column sums)
+REGISTER_VALUES = 48  # values that vectors in flight may have in registers or close by: larger bodies get fewer
 
 
 def round_up_to_power(n: int) -> int:
@@ -27,7 +28,8 @@ def lanes_for(loop: Loop, target: Target) -> int:
         return 1
     lanes = max(target.vector_bytes // dominating_bytes(loop.body), 1)
     if any(isinstance(s, Reduce) or (isinstance(s, Loop) and s.carries) for s in loop.body):
-        lanes *= LATENCY_VECTORS
+        size = sum(1 for _ in statements(loop.body))
+        lanes *= max(min(LATENCY_VECTORS, round_up_to_power(REGISTER_VALUES // size + 1) // 2), 1)
     return min(lanes, round_up_to_power(var.extent))
 
 
