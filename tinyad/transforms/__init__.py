@@ -6,6 +6,7 @@ A function is traced once on fresh INPUT nodes; the IR it leaves behind is diffe
 
 from .checking import check_grads
 from .custom import checkpoint, custom_vjp, stop_gradient
+from .edges import Edge, edges
 from .jacobians import hessian, hvp, jacfwd, jacrev
 from .recorded import backward, gradients
 from .reverse import grad, value_and_grad, vjp
@@ -13,10 +14,12 @@ from .tangents import jvp, linearize
 from .vectorize import vmap
 
 __all__ = [
+    "Edge",
     "backward",
     "check_grads",
     "checkpoint",
     "custom_vjp",
+    "edges",
     "grad",
     "gradients",
     "hessian",
