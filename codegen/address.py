@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .builder import I64, Ty, Val, const, ty
 from .frame import Frame, lane_numbers
 from .index import Atom, Datum, Div, Index, Masked, Mod, Var
@@ -27,24 +29,50 @@ def depth_of(f: Frame, e: Index | Atom) -> int | None:
 
 def varies(f: Frame, e: Index | Atom) -> bool:
     """Whether lanes of the current vector see different values."""
-    if f.vector is None:
-        return False
-    if isinstance(e, Var):
-        return e is f.vector
-    if isinstance(e, Datum):
-        return f.values[e.value].ty.lanes > 1
-    return any(varies(f, atom) for atom in (e.terms if isinstance(e, Index) else (e.index,)))
+    return stride(f, e) != 0
 
 
-def stride(f: Frame, e: Index) -> int | None:
+def stride(f: Frame, e: Index | Atom) -> int | None:
     """The step of `e` from lane to lane, if that is the same everywhere."""
-    total = 0
-    for atom, coef in e.terms.items():
-        if atom is f.vector:
-            total = coef
-        elif varies(f, atom):
-            return None
-    return total
+    if f.vector is None:
+        return 0
+
+    def data(atom: Datum) -> int | None:
+        return 0 if f.values[atom.value].ty.lanes == 1 else None
+
+    return lane_step(e, f.vector, f.lanes if f.aligned else 0, data)
+
+
+def lane_step(e: Index | Atom, var: Var, lanes: int, data: Callable[[Datum], int | None]) -> int | None:
+    """The step of `e` as `var` goes through consecutive values, if constant; `data` says it for data.
+
+    `lanes` not 0: the values start at a multiple of it. Then ``(s*var + c) // n`` and ``% n`` stay in one period
+    where n and all that is added are multiples of ``s * lanes``, up to a constant below s.
+    """
+    if isinstance(e, Var):
+        return int(e is var)
+    if isinstance(e, Datum):
+        return data(e)
+    if isinstance(e, Masked):
+        return lane_step(e.index, var, lanes, data)
+    if isinstance(e, Index):
+        total = 0
+        for atom, coef in e.terms.items():
+            step = lane_step(atom, var, lanes, data)
+            if step is None:
+                return None
+            total += coef * step
+        return total
+    step = lane_step(e.index, var, lanes, data)
+    if step == 0:
+        return 0
+    if step is None or not lanes or step < 0 or step != e.index.coefficient(var):
+        return None
+    span = step * lanes
+    rest = any(coef % span for atom, coef in e.index.terms.items() if atom is not var)
+    if rest or e.n % span or e.index.const % span >= step:
+        return None
+    return 0 if isinstance(e, Div) else step
 
 
 def _scaled_sum(f: Frame, parts: list[tuple[Val, int]], constant: int, t: Ty) -> Val:

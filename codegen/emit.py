@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from . import address, memory
-from .analysis import statements
+from .analysis import indices, statements
 from .builder import I64, PTR, Val, const, register_type, ty
 from .coalesce import coalesce
 from .combine import COMBINE, COMBINE_BOOL, identity
 from .emit_contract import contract, contract_scratch, contract_units
 from .emit_reduce import reduce
 from .frame import Frame, first_lanes, lane_numbers
-from .index import Index, mod, unmask
+from .index import Div, Index, Mod, Var, mod, unmask
 from .loops import (
     Advance,
     Apply,
@@ -250,23 +250,45 @@ def _loop(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
     extent = loop.var.extent
     whole = lo.ref == "0" and hi.ref == str(extent)
     if whole and extent % lanes == 0:
-        _vector_loop(f, loop, lanes, lo, hi)
+        _vector_loop(f, loop, lanes, lo, hi, aligned=True)
     elif f.target.masks and sum(1 for _ in statements(loop.body)) >= BIG_BODY:
-        _masked_loop(f, loop, lanes, lo, hi)
+        lo, aligned = _align(f, loop, lanes, lo, hi)
+        _masked_loop(f, loop, lanes, lo, hi, aligned)
     elif whole:
         tail = extent % lanes
         middle = const(I64, extent - tail)
-        _vector_loop(f, loop, lanes, lo, middle)
+        _vector_loop(f, loop, lanes, lo, middle, aligned=True)
         narrow = round_up_to_power(tail)
-        _vector_step(f, loop, narrow, middle, None if narrow == tail else first_lanes(tail, narrow))
+        _vector_step(f, loop, narrow, middle, None if narrow == tail else first_lanes(tail, narrow), aligned=True)
     else:
+        lo, aligned = _align(f, loop, lanes, lo, hi)
         full = f.b.binary("and", f.b.binary("sub", hi, lo), const(I64, -lanes))
         middle = f.b.binary("add", lo, full)
-        _vector_loop(f, loop, lanes, lo, middle)
+        _vector_loop(f, loop, lanes, lo, middle, aligned)
         if f.target.masks:
-            _masked_loop(f, loop, lanes, middle, hi)
+            _masked_loop(f, loop, lanes, middle, hi, aligned)
         else:
             _scalar_loop(f, loop, middle, hi)
+
+
+def _align(f: Frame, loop: Loop, lanes: int, lo: Val, hi: Val) -> tuple[Val, bool]:
+    """Where vectors start, and whether that is a multiple of the lanes.
+
+    Where alignment turns gathers into vector loads, what comes before the first multiple is done one by one.
+    """
+    if lo.ref == "0":
+        return lo, True
+    if not any(_hides(e, loop.var) for s in statements(loop.body) for e in indices(s)):
+        return lo, False
+    up = f.b.binary("and", f.b.binary("add", lo, const(I64, lanes - 1)), const(I64, -lanes))
+    first = f.extreme("smin", up, hi)
+    _scalar_loop(f, loop, lo, first)
+    return first, True
+
+
+def _hides(e: Index, var: Var) -> bool:
+    """Whether a division or modulus has `var` inside."""
+    return any(isinstance(a, (Div, Mod)) and var in a.index.variables() for a in unmask(e).terms)
 
 
 def _scalar_loop(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
@@ -279,24 +301,24 @@ def _scalar_loop(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
     f.loop(lo, hi, 1, [identity(c.op, c.type, f.lanes) for c in loop.carries], step)
 
 
-def _vector_step(f: Frame, loop: Loop, lanes: int, start: Val, mask: Val | None) -> None:
-    with f.scope((loop.var, start)), f.vectorised(loop.var, lanes, mask):
+def _vector_step(f: Frame, loop: Loop, lanes: int, start: Val, mask: Val | None, aligned: bool) -> None:
+    with f.scope((loop.var, start)), f.vectorised(loop.var, lanes, mask, aligned):
         f.run(loop.body)
 
 
-def _vector_loop(f: Frame, loop: Loop, lanes: int, lo: Val, hi: Val) -> None:
+def _vector_loop(f: Frame, loop: Loop, lanes: int, lo: Val, hi: Val, aligned: bool) -> None:
     def step(i: Val, carried: list[Val]) -> list[Val]:
-        _vector_step(f, loop, lanes, i, None)
+        _vector_step(f, loop, lanes, i, None, aligned)
         return carried
 
     f.loop(lo, hi, lanes, [], step, "vector")
 
 
-def _masked_loop(f: Frame, loop: Loop, lanes: int, lo: Val, hi: Val) -> None:
+def _masked_loop(f: Frame, loop: Loop, lanes: int, lo: Val, hi: Val, aligned: bool) -> None:
     def step(i: Val, carried: list[Val]) -> list[Val]:
         numbers = lane_numbers(ty("i", 64, lanes))
         left = f.b.splat(f.b.binary("sub", hi, i), lanes)
-        _vector_step(f, loop, lanes, i, f.b.icmp("slt", numbers, left))
+        _vector_step(f, loop, lanes, i, f.b.icmp("slt", numbers, left), aligned)
         return carried
 
     f.loop(lo, hi, lanes, [], step, "masked")

@@ -331,7 +331,7 @@ def _epilogue(f: Frame, op: Operation, tile: Val, m: Val, m_end: Val, n: Val) ->
             acc = b.load(t.with_lanes(width), where, t.bits // 8)
             if wide_type(op.acc.type) is not op.acc.type:
                 acc = to_register(b, op.acc.type, to_memory(b, op.acc.type, acc))
-            with f.scope((op.columns.var, j)), f.vectorised(op.columns.var, width, mask):
+            with f.scope((op.columns.var, j)), f.vectorised(op.columns.var, width, mask, aligned=True):
                 f.values[op.acc] = acc
                 f.run(op.epilogue)
 

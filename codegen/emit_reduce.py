@@ -191,7 +191,7 @@ def _row_step(
     f: Frame, node: Reduce, accs: list[Accumulator], lanes: int, at: Val, mask: Val | None, old: list[Val]
 ) -> list[Val]:
     """One vector of elements, from `at` on, added to one accumulator of each kind."""
-    with f.scope((node.vars[-1], at)), f.vectorised(node.vars[-1], lanes, mask):
+    with f.scope((node.vars[-1], at)), f.vectorised(node.vars[-1], lanes, mask, aligned=True):
         f.run(node.body)
         out = []
         for acc, value in zip(accs, old, strict=True):

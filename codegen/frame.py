@@ -47,6 +47,7 @@ class Frame:
         self.vector: Var | None = None
         self.lanes = 1
         self.active: Val | None = None
+        self.aligned = False
         self.buffers: dict[Buffer, Val] = {}
         self.carries: dict[Carry, Val] = {}
         self.arena: Val | None = None
@@ -95,12 +96,12 @@ class Frame:
         self.b.lines = saved
 
     @contextmanager
-    def vectorised(self, var: Var | None, lanes: int, active: Val | None) -> Iterator[None]:
-        """Makes `var` the vector (None: scalar code)."""
-        saved = self.vector, self.lanes, self.active
-        self.vector, self.lanes, self.active = (var, lanes, active) if lanes > 1 else (None, 1, active)
+    def vectorised(self, var: Var | None, lanes: int, active: Val | None, aligned: bool) -> Iterator[None]:
+        """Makes `var` the vector (None: scalar code); `aligned` if it starts at a multiple of the lanes."""
+        saved = self.vector, self.lanes, self.active, self.aligned
+        self.vector, self.lanes, self.active, self.aligned = (var if lanes > 1 else None), lanes, active, aligned
         yield
-        self.vector, self.lanes, self.active = saved
+        self.vector, self.lanes, self.active, self.aligned = saved
 
     def alloca(self, t: Ty, count: int = 1, align: int = 64) -> Val:
         """Stack memory for `count` values, taken once at entry."""

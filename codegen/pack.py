@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .address import lane_step
 from .analysis import statements
 from .builder import I64, Ty, Val, const, register_type
 from .frame import Frame, first_lanes
 from .index import Index, Var, unmask
 from .loops import Contract, Load, Loop, Reduce, Stmt, Update, Value
-from .vectorize import hidden, round_up_to_power
+from .vectorize import round_up_to_power
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,25 +61,27 @@ def _panel(f: Frame, side: Side, panel: Val, x: Val, count: int, k0: Val, k1: Va
     lanes = max(f.target.vector_bytes * 8 // side.element.bits, 1)
     if any(isinstance(s, (Loop, Reduce, Contract, Update)) for s in side.body):
         _along_var(f, side, panel, x, count, k0, k1, 1)
-    elif _contiguous_in_k(side) and side.k.extent >= lanes:
+    elif _contiguous_in_k(side, lanes) and side.k.extent >= lanes:
         _along_k(f, side, panel, x, count, k0, k1, lanes)
     else:
         _along_var(f, side, panel, x, count, k0, k1, min(lanes, round_up_to_power(side.width)))
 
 
-def _contiguous_in_k(side: Side) -> bool:
+def _contiguous_in_k(side: Side, lanes: int) -> bool:
     """Whether some load steps by one along k, and none does along the side's own variable."""
 
-    def unit(e: Index, var: Var) -> bool:
-        return e.coefficient(var) == 1 and not hidden(e, var)
+    def unit(e: Index, var: Var, lanes: int) -> bool:
+        return lane_step(e, var, lanes, lambda _: None) == 1
 
     loads = [unmask(s.index) for s in statements(side.body) if isinstance(s, Load)]
-    return any(unit(e, side.k) for e in loads) and not any(unit(e, side.var) for e in loads)
+    across = lanes if side.width % lanes == 0 else 0
+    return any(unit(e, side.k, lanes) for e in loads) and not any(unit(e, side.var, across) for e in loads)
 
 
 def _along_var(f: Frame, side: Side, panel: Val, x: Val, count: int, k0: Val, k1: Val, lanes: int) -> None:
     """For each k a few vectors, written in order: one that is wider than its place is overwritten by what follows."""
     b, t = f.b, side.element
+    aligned = side.width % lanes == 0
 
     def step(k: Val, carried: list[Val]) -> list[Val]:
         row = b.gep(t, panel, b.binary("mul", b.binary("sub", k, k0), const(I64, side.width)))
@@ -87,7 +90,7 @@ def _along_var(f: Frame, side: Side, panel: Val, x: Val, count: int, k0: Val, k1
                 left = count - start
                 mask = None if left >= lanes else first_lanes(left, lanes)
                 at = b.binary("add", x, const(I64, start))
-                with f.scope((side.var, at)), f.vectorised(side.var, lanes, mask):
+                with f.scope((side.var, at)), f.vectorised(side.var, lanes, mask, aligned):
                     f.run(side.body)
                     value = f.wide(f.values[side.value])
                 b.store(value, b.gep(t, row, const(I64, start)), t.bits // 8)
@@ -109,7 +112,7 @@ def _along_k(f: Frame, side: Side, panel: Val, x: Val, count: int, k0: Val, k1: 
         loaded: list[Val] = []
         for r in range(rows):
             at = b.binary("add", b.binary("add", x, start), const(I64, r))
-            with f.scope((side.var, at)), f.scope((side.k, k)), f.vectorised(side.k, lanes, mask):
+            with f.scope((side.var, at)), f.scope((side.k, k)), f.vectorised(side.k, lanes, mask, aligned=True):
                 f.run(side.body)
                 loaded.append(f.wide(f.values[side.value]))
         return transpose(f, loaded)

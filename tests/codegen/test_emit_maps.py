@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from kernel_tools import NUMPY, buffer, execute, kernel, same_bits, sample
+from kernel_tools import NUMPY, buffer, compiled, execute, kernel, same_bits, sample
 
 from codegen.coalesce import coalesce
 from codegen.emit import outer_extent
@@ -79,6 +79,30 @@ def positions(e: Index, i: Var, j: Var) -> np.ndarray:
         return out
 
     return at(e)
+
+
+@pytest.mark.parametrize("period", [64, 48, 33])
+@pytest.mark.parametrize("step, offset", [(1, 0), (1, 64), (1, 5), (2, 0), (2, 1), (2, 3), (-1, 0)])
+def test_periods_of_whole_vectors(period: int, step: int, offset: int) -> None:
+    """Rows of a reshaped array: vectors that stay inside one period, and those that do not."""
+    n = 400
+    i = Var(n)
+    place = of(i) * step + (offset if step > 0 else n - 1)
+    e = mod(place, period) * 2 + floordiv(place, period) * 3
+    size = e.bounds[1] + 1
+    x, y = buffer(F32, size), buffer(F32, n, "out")
+    a = Load(F32, x, e)
+    source, result = sample(F32, size), np.zeros(n, np.float32)
+    execute(kernel([Loop(i, [a, Store(y, of(i), a)])], x, y), source, result, splits=(3, 50, 177))
+    at = np.arange(n) * step + (offset if step > 0 else n - 1)
+    assert same_bits(result, source[at % period * 2 + at // period * 3])
+
+
+def test_padded_rows_need_no_gather() -> None:
+    i = Var(640)
+    x, y = buffer(F32, 1280), buffer(F32, 640, "out")
+    a = Load(F32, x, mod(of(i), 64) + floordiv(of(i), 64) * 128)
+    assert "gather" not in compiled(kernel([Loop(i, [a, Store(y, of(i), a)])], x, y)).llvm
 
 
 @pytest.mark.parametrize("step", [1, -1, 2, 20])
