@@ -27,7 +27,7 @@ class GradientTape:
         return ad.gradients(target, sources, output_gradients)
 
 
-def variable(x: float) -> ad.Tensor:
+def variable(x) -> ad.Tensor:
     """As tf.Variable: what is computed from it keeps its history, even when it is printed halfway."""
     return ad.tensor(x, requires_grad=True)
 
@@ -63,7 +63,7 @@ print("y = x³ at 1:            dy/dx =", first.item(), " d²y/dx² =", second.i
 assert (first.item(), second.item()) == (3.0, 6.0)
 
 # A layer's variables at once, and control flow on values --------------------------------------------------------------
-w, b = ad.ones((3, 2)), ad.zeros(2)
+w, b = variable([[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]), variable([0.0, 0.0])
 with GradientTape(persistent=True) as tape:
     out = ad.tensor([[1.0, 2.0, 3.0]]) @ w + b
     loss = (out * out).mean()
