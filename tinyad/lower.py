@@ -16,13 +16,13 @@ from typing import Any, Final
 from codegen import index as ix
 from codegen import loops as lo
 from codegen.index import Datum, Index, Var
-from codegen.scalar import B1, I64, TYPES, Type
+from codegen.scalar import B1, F16, F32, I64, TYPES, Type
 
 from .canonical import Parameter, reduce_kind
 from .canonical import identity as identity_of
 from .ir import ELEMENTWISE, REDUCE, SHORT, DType, Node, Op, Shape
 from .schedule.partition import Group, Partition, Target, squeezed
-from .schedule.position import current
+from .schedule.position import Position, current
 
 Key = tuple[Node, tuple[Index, ...], "lo.Value | None"]
 Walk = Generator[Key, lo.Value, lo.Value]
@@ -156,18 +156,18 @@ class _Lowering:
         row = self.rows.get(id(n))
         if row is not None and mask is None:
             return (yield from self.row(n, idx, row))
+        return (yield from self.compute(n, idx, mask))
+
+    def compute(self, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
         if n.op in ELEMENTWISE:
-            return (yield from self.apply(n, idx, mask))
+            args = []
+            for s in n.src:
+                args.append((yield s, idx, mask))
+            value = lo.Apply(n.op.value, scalar_type(n.dtype), tuple(args))
+            return self.place(value, self.value_depth(*args))  # type: ignore[no-any-return]
         if n.op in REDUCE:
             return (yield from self.reduce(n, idx, mask))
         return (yield from _WALK[n.op](self, n, idx, mask))
-
-    def apply(self, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
-        args = []
-        for s in n.src:
-            args.append((yield s, idx, mask))
-        value = lo.Apply(n.op.value, scalar_type(n.dtype), tuple(args))
-        return self.place(value, self.value_depth(*args))  # type: ignore[no-any-return]
 
     def row(self, n: Node, idx: tuple[Index, ...], axes: tuple[int, ...]) -> Walk:
         """A value kept for a row: the first pass over the row computes and stores it, passes after that load it."""
@@ -176,7 +176,7 @@ class _Lowering:
         done = self.scratch.get(key)
         if done is not None:
             return self.place(lo.Load(done.type, done, at), self.depth_of_index(at))  # type: ignore[no-any-return]
-        value = yield from self.apply(n, idx, None)
+        value = yield from self.compute(n, idx, None)
         depth = self.depth_of_index(at)
         if depth > self.main and key not in self.filling:
             size = math.prod(n.shape[i] for i in axes)
@@ -234,11 +234,17 @@ class _Lowering:
             self.scopes[depth].keys.append(key)
         return found
 
+    def cast(self, value: lo.Value, type: Type) -> lo.Value:
+        """`value` as `type`."""
+        if value.type is type:
+            return value
+        return self.place(lo.Apply("cast", type, (value,)), self.value_depth(value))  # type: ignore[no-any-return]
+
     def select(self, mask: "lo.Value | None", inner: "lo.Value | None", x: lo.Value) -> lo.Value:
         """`x` where `inner`, else 0; nothing to do for a load under that mask or if `inner` is just `mask`."""
         if inner is mask or inner is None or isinstance(x, lo.Load) and x.mask is inner:
             return x
-        zero = self.place(lo.Const(x.type, 0), 0)
+        zero = self.place(lo.Const(x.type, False if x.type is B1 else 0), 0)
         chosen = lo.Apply("where", x.type, (inner, x, zero))
         return self.place(chosen, self.value_depth(inner, x))  # type: ignore[no-any-return]
 
@@ -246,6 +252,7 @@ class _Lowering:
         """The value as an index in [0, size), which the kernel checks; `n` is the node whose line an error names."""
         if n not in self.checks:
             self.checks.append(n)
+        value = self.cast(value, I64)  # a large u64 wraps to a negative index, which is out of range too
         check = lo.Check(I64, value, size, self.checks.index(n) + 1, mask)
         self.place(check, self.value_depth(value, mask))
         return Datum(check, size)
@@ -385,6 +392,23 @@ def _shrink(self: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | 
     return (yield n.src[0], tuple(e * step + start for e, (start, _, step) in zip(idx, n.arg)), mask)
 
 
+def _scatter_row(self: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+    """One element of each row along the axis is the update, the others are the identity."""
+    kind, axis, size = n.arg
+    row = (*idx[:axis], ix.ZERO, *idx[axis + 1 :])
+    position = self.checked(n, (yield n.src[1], row, mask), size, mask).value
+    g = yield n.src[0], row, mask
+    empty = self.place(lo.Const(g.type, identity_of(kind, n.dtype)), 0)
+    if kind in ("sum", "max", "min"):
+        op = "add" if kind == "sum" else kind
+        g = self.place(lo.Apply(op, g.type, (empty, g)), self.value_depth(g))
+    here = self.place(lo.IndexValue(I64, ix.unmask(idx[axis])), self.depth_of_index(idx[axis]))
+    chosen = self.place(lo.Apply("eq", B1, (here, position)), self.value_depth(here, position))
+    return self.place(  # type: ignore[no-any-return]
+        lo.Apply("where", g.type, (chosen, g, empty)), self.value_depth(chosen, g)
+    )
+
+
 def _flip(self: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
     inner = tuple(e * -1 + (size - 1) if i in n.arg else e for i, (e, size) in enumerate(zip(idx, n.shape)))
     return (yield n.src[0], inner, mask)
@@ -399,6 +423,7 @@ def _gather(self: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | 
 _WALK: Final[dict[Op, Callable[[_Lowering, Node, tuple[Index, ...], "lo.Value | None"], Walk]]] = {
     Op.IOTA: _iota, Op.CONST: _const, Op.FENCE: _same, Op.RESHAPE: _reshape, Op.PERMUTE: _permute,
     Op.EXPAND: _expand, Op.PAD: _pad, Op.SKEW: _skew, Op.SHRINK: _shrink, Op.FLIP: _flip, Op.GATHER: _gather,
+    Op.SCATTER: _scatter_row,
 }  # fmt: skip
 
 
@@ -406,7 +431,7 @@ _WALK: Final[dict[Op, Callable[[_Lowering, Node, tuple[Index, ...], "lo.Value | 
 def lower(group: Group, partition: Partition) -> Lowered:
     """The kernel that computes every sink of `group`."""
     state = _Lowering(partition)
-    state.own = {id(n) for n, target in group.sinks if target.into is n}
+    state.own = {id(s.node) for s in group.sinks if s.target.into is s.node}
     heavy = group.heavy
     if heavy is not None and heavy.op is Op.SCATTER:
         _scatter(state, heavy)
@@ -429,27 +454,26 @@ def _name(group: Group) -> str:
     return "_".join([kind, *map(str, group.domain)])
 
 
-def along(shape: Shape, variables: Sequence[Var]) -> tuple[Index, ...]:
-    """The index tuple that follows one variable for every axis of size other than 1."""
-    it = iter(variables)
-    return tuple(ix.ZERO if size == 1 else ix.of(next(it)) for size in shape)
+def _index_at(group: Group, variables: Sequence[Var], position: Position) -> tuple[Index, ...]:
+    """The index tuple of an array at `position`, when `variables` are the group's loops."""
+    of_loop = dict(zip(group.loops, variables, strict=True))
+    axes = [[of_loop[loop] for loop in axis] for axis in current(position)]
+    return tuple([ix.flatten(map(ix.of, axis), [v.extent for v in axis]) for axis in axes])
 
 
 def _store_sinks(state: _Lowering, group: Group, variables: Sequence[Var]) -> None:
-    """Evaluates every sink at the loops' index and stores it into its targets, in the innermost body."""
-    domain = tuple([v.extent for v in variables])
-    for n, target in group.sinks:
-        idx = along(n.shape, variables) if squeezed(n.shape) == domain else None
-        _store(state, n, target, idx or regroup(tuple(map(ix.of, variables)), domain, n.shape))
-
-
-def _store(state: _Lowering, n: Node, target: Target, idx: tuple[Index, ...]) -> None:
-    value = state.value(n, idx)
-    into = target.into
-    stride = math.prod(into.shape[target.axis + 1 :]) if into is not n else 0
-    reach = sum((size - 1) * math.prod(into.shape[i + 1 :]) for i, size in enumerate(n.shape)) + 1
-    buffer = state.argument(into, "out", target.offset * stride, reach)
-    state.scopes[-1].body.append(lo.Store(buffer, ix.flatten(idx, into.shape), value))
+    """Evaluates every sink at its place in the loops and stores it there."""
+    for sink in group.sinks:
+        n, target = sink.node, sink.target
+        idx = _index_at(group, variables, sink.position)
+        value = state.value(n, idx)
+        into = target.into
+        stride = math.prod(into.shape[target.axis + 1 :]) if into is not n else 0
+        reach = sum((size - 1) * math.prod(into.shape[i + 1 :]) for i, size in enumerate(n.shape)) + 1
+        buffer = state.argument(into, "out", target.offset * stride, reach)
+        at = ix.flatten(idx, into.shape)
+        depth = max([state.depth_of[v] for v in at.variables()], default=0) if group.heavy is None else -1
+        state.scopes[depth].body.append(lo.Store(buffer, at, value))
 
 
 def _nest(state: _Lowering, variables: Sequence[Var], carries: tuple[lo.Carry, ...] = ()) -> None:
@@ -465,10 +489,8 @@ def _map(state: _Lowering, group: Group) -> None:
     for v in variables:
         state.open(v)
     state.main = len(variables)
-    of_loop = {loop: v for loop, v in zip(group.loops, variables)}
     for n, position in reversed(group.passes):
-        axes = [[of_loop[loop] for loop in axis] for axis in current(position)]
-        idx = tuple([ix.flatten(map(ix.of, axis), [v.extent for v in axis]) for axis in axes])
+        idx = _index_at(group, variables, position)
         state.value(n, idx)
         state.scratch.update(state.filling)
         state.filling.clear()
@@ -476,21 +498,26 @@ def _map(state: _Lowering, group: Group) -> None:
     _nest(state, variables)
 
 
+def _accumulated(type: Type) -> Type:
+    """The type of a running value: float32 for float16, which is rounded once at the end."""
+    return F32 if type is F16 else type
+
+
 def _scan(state: _Lowering, group: Group, heavy: Node) -> None:
     """Loops over the other axes, the scanned axis innermost, the running value carried along."""
     kind, axis = heavy.arg
-    by_axis = {i: state.var(size, "i") for i, size in enumerate(heavy.shape) if size > 1}
-    variables = [v for i, v in by_axis.items() if i != axis]
-    scanned = by_axis.get(axis) or state.var(1, "i")
-    order = [*variables, scanned]
+    variables = [state.var(size, "i") for size in group.domain]
+    position = current(group.position)
+    scanned = [v for loop, v in zip(group.loops, variables) if loop in position[axis]] or [state.var(1, "i")]
+    order = [*(v for v in variables if v not in scanned), *scanned]
     for v in order:
         state.open(v)
     carry = lo.Carry(kind, scalar_type(heavy.dtype))
-    idx = along(heavy.shape, list(by_axis.values()))
+    idx = _index_at(group, variables, position)
     args = tuple(state.value(s, idx) for s in heavy.src)
     advance = state.place(lo.Advance(carry.type, carry, args), len(state.scopes) - 1)
     state.given[id(heavy)] = advance
-    _store_sinks(state, group, list(by_axis.values()))
+    _store_sinks(state, group, variables)
     _nest(state, order, (carry,))
 
 
@@ -498,44 +525,54 @@ def _scatter(state: _Lowering, n: Node) -> None:
     """Fills the result with the identity, then goes through the updates in order."""
     kind, axis, size = n.arg
     g, positions = n.src
-    out = state.argument(n, "out", 0, n.size)
+    result = out = state.argument(n, "out", 0, n.size)
+    if kind == "sum" and out.type is F16:
+        out = lo.Buffer(_accumulated(out.type), n.size, "scratch", "sums")
+        state.kept.append(out)
     fill = state.var(n.size, "i")
     zero = state.place(lo.Const(out.type, identity_of(kind, n.dtype)), 0)
     state.scopes[0].body.append(lo.Loop(fill, [lo.Store(out, ix.of(fill), zero)]))
-    if 0 in g.shape:
-        return
-    variables = [state.var(m, "i") for m in squeezed(g.shape)]
+    axes = [state.var(m, "i") for m in g.shape]
+    variables = [v for v in axes if v.extent > 1]
     for v in variables:
         state.open(v)
-    idx = along(g.shape, variables)
+    idx = tuple(map(ix.of, axes))
     value = state.value(g, idx)
     datum = state.checked(n, state.value(positions, idx), size, None)
     at = ix.flatten((*idx[:axis], ix.of(datum), *idx[axis + 1 :]), n.shape)
-    state.scopes[-1].body.append(lo.Update(kind, out, at, value))
+    state.scopes[-1].body.append(lo.Update(kind, out, at, state.cast(value, out.type)))
     _nest(state, variables)
+    if out is not result:
+        v = state.var(n.size, "i")
+        state.open(v)
+        total = state.place(lo.Load(out.type, out, ix.of(v)), 1)
+        state.scopes[-1].body.append(lo.Store(result, ix.of(v), state.cast(total, result.type)))
+        _nest(state, [v])
 
 
 def _contract(state: _Lowering, group: Group, heavy: Node) -> None:
     """Batch loops around one `contract` statement whose epilogue computes the sinks."""
     c = state.contractions[id(heavy)]
-    a, b = c.product.src
-    by_axis = {i: state.var(size, "i") for i, size in enumerate(heavy.shape) if size > 1}
-    k = {i: state.var(c.product.shape[i], "k") for i in c.k}
-    full = {**by_axis, **k}
-    idx = tuple(ix.of(full[i]) if i in full else ix.ZERO for i in range(len(heavy.shape)))
-    m, n, batch = ([by_axis[i] for i in axes] for axes in (c.m, c.n, c.batch))
+    variables = [state.var(size, "i") for size in group.domain]
+    position = current(group.position)
+    of_loop = dict(zip(group.loops, variables, strict=True))
+    m, n, batch = ([of_loop[loop] for axis in axes for loop in position[axis]] for axes in (c.m, c.n, c.batch))
+    k = {axis: state.var(c.product.shape[axis], "k") for axis in c.k}
+    idx = list(_index_at(group, variables, position))
+    for axis, v in k.items():
+        idx[axis] = ix.of(v)
     for v in batch:
         state.open(v)
     bodies = []
-    for free, factor in ((m, a), (n, b)):
+    for free, factor in zip((m, n), c.product.src):
         state.open(*free, *k.values())
-        value = state.value(factor, idx)
+        value = state.value(factor, tuple(idx))
         bodies.append((state.close().body, value))
     state.open(*m, *n)
     acc = lo.Acc(scalar_type(heavy.dtype))
     state.depth_of[id(acc)] = len(state.scopes) - 1
     state.given[id(heavy)] = acc
-    _store_sinks(state, group, list(by_axis.values()))
+    _store_sinks(state, group, variables)
     epilogue = state.close().body
     (a_body, a_value), (b_body, b_value) = bodies
     state.scopes[-1].body.append(

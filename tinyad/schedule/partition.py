@@ -12,7 +12,7 @@ A *use* says where a node's value is needed: the group, the reduction around it 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
@@ -51,14 +51,24 @@ class Target:
     offset: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """A node that a group stores, where in memory, and at which of its loops."""
+
+    node: Node
+    target: Target
+    position: Position
+
+
 @dataclass(eq=False, slots=True)
 class Group:
     """A kernel to be: nodes to store that share one loop nest."""
 
     number: int
     loops: tuple[Loop, ...]
-    sinks: list[tuple[Node, Target]] = field(default_factory=list)
+    sinks: "list[Sink]" = field(default_factory=list)
     heavy: Node | None = None  # a contraction, scan, scatter or call that shapes the whole kernel
+    position: Position = ()  # of the heavy node
     passes: list[tuple[Node, Position]] = field(default_factory=list)  # reductions inside, users before sources
     operations: int = 0
     readers: "set[Group]" = field(default_factory=set)
@@ -95,7 +105,7 @@ class Use:
     group: Group
     context: Node | None
     position: Position | None
-    again: bool = False  # the place evaluates one element several times
+    times: float = 1.0  # evaluations there, as a multiple of the node's size
 
 
 @dataclass(slots=True)
@@ -143,7 +153,7 @@ class _Partitioner:
                 c = contraction(n, varying)
                 if c is not None:
                     self.contractions[id(n)] = c
-            if n.op in (Op.SCATTER, Op.CAT, Op.CALL):
+            if n.op in (Op.CAT, Op.CALL) or n.op is Op.SCATTER and not writes_row(n):
                 self.forced[id(n)] = f"stored: {n.op.value} writes memory"
             if n.op is Op.CALL:
                 for s in n.src:
@@ -193,27 +203,26 @@ class _Partitioner:
             return "stored: a part of cat"
         if not uses:
             return None  # the product of a contraction
-        groups = {u.group.find() for u in uses}
+        groups = list(dict.fromkeys(u.group.find() for u in uses))
         if n.op in REDUCE or n.op is Op.SCAN:
-            return self._why_not_inside(n, uses, groups)
+            if len(groups) > 1:
+                return f"stored: read by {len(groups)} kernels"
+            return None if self._fits(n, list(uses), groups[0]) else "stored: its reader's loops differ"
         cost = self.cost[id(n)]
         if len(uses) > PLACES and cost:
             return f"stored: needed in {len(uses)} places, {cost} operations each"
         if n.op in MOVEMENT and n.op is not Op.GATHER:
             return None
-        if cost > AGAIN_OTHER and any(u.again for u in uses):
-            return f"stored: an expansion repeats it, again would cost {cost} operations an element"
-        if len(groups) > 1 and cost > AGAIN_OTHER:
-            return f"stored: read by {len(groups)} kernels, again would cost {cost} operations an element"
-        if len(uses) > 1 and cost > AGAIN_ROW and len(groups) == 1:
+        extra = round(cost * (sum(u.times for u in uses) - 1))
+        if extra > AGAIN_ROW and len(uses) > 1 and len(groups) == 1:
             row = self._row(n, uses)
             if row:
                 self.scratch[id(n)] = row
                 size = math.prod(n.shape[i] for i in row) * n.dtype.itemsize
                 self.reasons[id(n)] = f"row scratch: {len(uses)} passes read it, {size} bytes, {cost} operations each"
                 return None
-        if len(uses) > 1 and cost > AGAIN_SAME:
-            return f"stored: read by {len(uses)} passes, again would cost {cost} operations an element"
+        if extra > (AGAIN_SAME if len(groups) == 1 and len(uses) > 1 else AGAIN_OTHER):
+            return f"stored: {len(uses)} places in {len(groups)} kernels would compute {extra} operations an element again"
         if any(g.operations >= self.cap for g in groups):
             return f"stored: a kernel ends at {self.cap} operations"
         return None
@@ -245,25 +254,25 @@ class _Partitioner:
                     return ()
         return row
 
-    def _why_not_inside(self, n: Node, uses: dict[Use, None], groups: set[Group]) -> str | None:
-        """Why the reduction or scan `n` cannot be computed inside the kernel that reads it, or None if it can."""
-        if len(groups) > 1:
-            return f"stored: read by {len(groups)} kernels"
-        (group,) = groups
+    def _fits(self, n: Node, uses: list[Use], group: Group) -> bool:
+        """Whether `group` can compute `n` once for every turn of some of its outermost loops (or of all of them).
+
+        A contraction or scan needs all loops and a group that has nothing else but elementwise work.
+        """
         positions = {None if u.position is None else current(u.position) for u in uses}
         (position,) = positions if len(positions) == 1 else (None,)
         if position is None or group.operations >= self.cap:
-            return "stored: its reader does not follow its loops"
+            return False
         loops = {loop for axis in position for loop in axis}
         depth = len(loops)
+        if set(group.loops[:depth]) != loops or group.domain and not depth:
+            return False
         if id(n) in self.contractions or n.op is Op.SCAN:
-            alone = len(uses) == 1 and next(iter(uses)).context is None and not group.heavy and not group.passes
-            if alone and depth == len(group.domain) and position == laid_over(group.loops, n.shape):
-                return None
-            return f"stored: {n.op.value} shapes a kernel of its own"
-        if group.heavy or set(group.loops[:depth]) != loops or group.domain and not depth:
-            return "stored: its reader's loops differ"
-        return None
+            alone = not group.heavy and not group.passes and all(u.context is None for u in uses)
+            return alone and depth == len(group.domain) and (n.op is not Op.SCAN or all(len(a) < 2 for a in position))
+        if n.op in REDUCE:
+            return group.heavy is None
+        return group.heavy is None or depth == len(group.domain) and group.heavy.op not in (Op.CALL, Op.SCATTER)
 
     def _store(self, n: Node) -> None:
         """Makes `n` a sink: of the group that reads it element for element if that is safe, else of a new one."""
@@ -271,18 +280,20 @@ class _Partitioner:
         parts = self.targets.get(id(n), [])
         if parts and n.op in _COPIED:
             copy = self._new(n)
-            self._write(copy, n, parts)
-            uses[Use(copy, None, laid_over(copy.loops, n.shape))] = None
+            position = self._write(copy, n, parts, None)
+            uses[Use(copy, None, position)] = None
             parts = []
-        readers = {u.group.find() for u in uses}
+        readers = dict.fromkeys(u.group.find() for u in uses)
         if n.op is Op.CAT:
-            self._store_parts(n, readers)
+            self._store_parts(n, set(readers))
         elif n.op is not Op.BUFFER:
-            group = self._host(n, uses) or self._new(n)
             own = [Target(n)] if readers or id(n) in self.forced or not parts else []
-            self._write(group, n, own + parts)
-            group.readers |= readers - {group}
-            self._enter(n, Use(group, None, laid_over(group.loops, n.shape)))
+            group = self._host(n, uses, list(readers))
+            place = next((u.position for u in uses if u.group.find() is group), None)
+            group = group or self._new(n)
+            position = self._write(group, n, own + parts, place)
+            group.readers |= set(readers) - {group}
+            self._enter(n, Use(group, None, position))
 
     def _new(self, n: Node) -> Group:
         """A new group over the elements of `n`."""
@@ -290,14 +301,17 @@ class _Partitioner:
         self.groups.append(Group(len(self.groups), loops))
         return self.groups[-1]
 
-    def _write(self, group: Group, n: Node, targets: list[Target]) -> None:
-        """Adds sinks; who reads a CAT must wait for the writers of its parts."""
+    def _write(self, group: Group, n: Node, targets: list[Target], position: Position | None) -> Position:
+        """Adds sinks (at `position`, or along all loops); who reads a CAT must wait for the writers of its parts."""
+        place = position or laid_over(group.loops, n.shape)
+        assert place is not None
         for t in targets:
-            group.sinks.append((n, t))
+            group.sinks.append(Sink(n, t, place))
             if t.into is n:
                 self.stored[id(n)] = n
             else:
                 group.readers |= self.cat_readers[id(t.into)]
+        return place
 
     def _store_parts(self, n: Node, readers: set[Group]) -> None:
         """A CAT is written part by part, each by whichever kernel computes that part."""
@@ -308,23 +322,13 @@ class _Partitioner:
             self.targets.setdefault(id(s), []).append(Target(n, n.arg, offset))
             offset += s.shape[n.arg]
 
-    def _host(self, n: Node, uses: dict[Use, None]) -> Group | None:
+    def _host(self, n: Node, uses: dict[Use, None], readers: list[Group]) -> Group | None:
         """A group that can store `n` on its way, making no cycle."""
-        if not self.fuse or n.op in (Op.CALL, Op.SCATTER, Op.SCAN) or id(n) in self.contractions:
+        if not self.fuse or n.op in (Op.CALL, Op.SCATTER, Op.SCAN):
             return None
-        groups = {u.group.find() for u in uses}
-        for g in groups:
+        for g in readers:
             mine = [u for u in uses if u.group.find() is g]
-            if g.operations >= self.cap or g.heavy and n.op in REDUCE or math.prod(g.domain) != n.size:
-                continue
-            if any(u.position is None or len({*chain(*current(u.position))}) != len(g.domain) for u in mine):
-                continue
-            here = laid_over(g.loops, n.shape)
-            if here is None or any(u.position is None or current(u.position) != here for u in mine):
-                continue
-            if g.heavy is not None and g.heavy.op in (Op.CALL, Op.SCATTER):
-                continue
-            if not any(_reaches(h, g) for h in groups if h is not g):
+            if self._fits(n, mine, g) and not any(_reaches(h, g) for h in readers if h is not g):
                 return g
         return None
 
@@ -335,52 +339,37 @@ class _Partitioner:
         elif n.op in REDUCE:
             uses = uses[:1]  # the same value everywhere
         for u in uses:
-            self._enter(n, Use(u.group.find(), u.context, u.position, u.again))
+            self._enter(n, Use(u.group.find(), u.context, u.position, u.times))
 
     def _enter(self, n: Node, u: Use) -> None:
         """Computes `n` at use `u`: passes the use on to its sources."""
         g = u.group
-        context = u.context
         g.loops = resolved(g.loops)
-        again = u.again or n.op is Op.GATHER or n.op is Op.SKEW or n.op is Op.EXPAND and _repeats(n, u.position, g.loops)
-        positions: list[Position | None] = [None] * len(n.src)
         p = u.position
-        if n.op in ELEMENTWISE or n.op is Op.FENCE:
-            g.operations += 1
-            positions = [p] * len(n.src)
+        g.operations += n.op not in MOVEMENT
+        if id(n) in self.contractions:
+            assert p is not None
+            g.heavy, g.position = n, p
+            for factor in self.contractions[id(n)].product.src:
+                packed = factor.src[0].size / factor.size if factor.op is Op.EXPAND else 1.0
+                self._use(factor, Use(g, n, None, packed))
         elif n.op in REDUCE:
-            g.operations += 1
-            context = n
-            c = self.contractions.get(id(n))
-            if c is not None:
-                g.heavy = n
-                for s in c.product.src:
-                    self._use(s, Use(g, n, None))
-                return
+            inner: Position | None = None
             if p is not None:
                 g.passes.append((n, p))
                 old = n.src[0].shape
-                positions = [
-                    tuple((Loop(old[i], inner=True),) if i in n.arg and old[i] > 1 else v for i, v in enumerate(p))
-                ]
-        elif n.op in (Op.SCAN, Op.SCATTER, Op.CALL):
-            g.operations += 1
-            g.heavy = n
-            if n.op is Op.SCAN:
-                positions = [p] * len(n.src)
-        elif n.op is Op.GATHER:
-            positions = [None, p]
-        elif p is not None and n.op is Op.EXPAND:
-            positions = [tuple(() if m == 1 else v for m, v in zip(n.src[0].shape, p))]
-        elif p is not None and n.op is Op.PERMUTE:
-            q: list[tuple[Loop, ...]] = [()] * len(p)
-            for i, axis in enumerate(n.arg):
-                q[axis] = p[i]
-            positions = [tuple(q)]
-        elif p is not None and n.op is Op.RESHAPE:
-            positions = [laid_over(chain(*p), n.src[0].shape)]
-        for s, place in zip(n.src, positions):
-            self._use(s, Use(g, context, place, again))
+                inner = tuple([(Loop(old[i], True),) if i in n.arg and old[i] > 1 else v for i, v in enumerate(p)])
+            self._use(n.src[0], Use(g, n, inner))
+        elif n.op in (Op.SCAN, Op.CALL) or n.op is Op.SCATTER and not writes_row(n):
+            g.heavy, g.position = n, p or ()
+            for s in n.src:
+                self._use(s, Use(g, u.context, p if n.op is Op.SCAN else None))
+        else:
+            passes_on = _THROUGH.get(n.op, _through_other)
+            repeated = n.op is Op.EXPAND and not _repeats(n, p, g.loops)
+            for s, place in zip(n.src, passes_on(n, p)):
+                times = u.times if repeated or n.op in ELEMENTWISE else u.times * n.size / max(s.size, 1)
+                self._use(s, Use(g, u.context, place, times))
 
     def _use(self, s: Node, u: Use) -> None:
         self.uses[id(s)][u] = None
@@ -401,6 +390,53 @@ class _Partitioner:
                 continue
             if not _reaches(first, g) and not _reaches(g, first):
                 first.absorb(g)
+
+
+def writes_row(n: Node) -> bool:
+    """Whether the scatter `n` writes one element into each row along its axis, so that it can be read in place."""
+    return n.op is Op.SCATTER and n.src[1].shape[n.arg[1]] == 1
+
+
+def _through_same(n: Node, p: Position | None) -> list[Position | None]:
+    return [p] * len(n.src)
+
+
+def _through_other(n: Node, p: Position | None) -> list[Position | None]:
+    return [None] * len(n.src)
+
+
+def _through_expand(n: Node, p: Position | None) -> list[Position | None]:
+    return [p and tuple([() if m == 1 else v for m, v in zip(n.src[0].shape, p)])]
+
+
+def _through_permute(n: Node, p: Position | None) -> list[Position | None]:
+    if p is None:
+        return [None]
+    q: list[tuple[Loop, ...]] = [()] * len(p)
+    for i, axis in enumerate(n.arg):
+        q[axis] = p[i]
+    return [tuple(q)]
+
+
+def _through_reshape(n: Node, p: Position | None) -> list[Position | None]:
+    return [None if p is None else laid_over(chain(*p), n.src[0].shape)]
+
+
+def _through_gather(n: Node, p: Position | None) -> list[Position | None]:
+    return [None, p]
+
+
+def _through_scatter(n: Node, p: Position | None) -> list[Position | None]:
+    row = p and tuple([() if i == n.arg[1] else v for i, v in enumerate(p)])
+    return [row, row]
+
+
+_THROUGH: Final[dict[Op, Callable[[Node, Position | None], list[Position | None]]]] = {
+    **dict.fromkeys(ELEMENTWISE, _through_same),
+    Op.FENCE: _through_same, Op.EXPAND: _through_expand, Op.PERMUTE: _through_permute,
+    Op.RESHAPE: _through_reshape, Op.GATHER: _through_gather, Op.SCATTER: _through_scatter,
+}  # fmt: skip
+"""What position the sources have where a node is read at position p."""
 
 
 def _repeats(n: Node, p: Position | None, loops: tuple[Loop, ...]) -> bool:

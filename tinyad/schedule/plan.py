@@ -89,6 +89,7 @@ class Plan:
     nodes: list[Node]
     partition: Partition
     number_of: dict[int, int] = field(default_factory=dict)  # node of the merged graph -> value number
+    place_of: dict[int, int] = field(default_factory=dict)  # leaf or stored node of the merged graph -> place
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -196,11 +197,11 @@ def make_plan(c: Canonical, fuse: bool = True) -> Plan:
         results.append((place_of[id(base)], n.shape))
     steps = [_step(g, decided, place_of) for g in decided.groups]
     _lifetimes(steps, {p for p, _ in results}, len(c.leaves))
-    return Plan(steps, places, len(c.leaves), results, nodes, decided, number_of)
+    return Plan(steps, places, len(c.leaves), results, nodes, decided, number_of, place_of)
 
 
 def _step(group: Group, decided: Partition, place_of: dict[int, int]) -> Step:
-    sinks = tuple(n for n, _ in group.sinks)
+    sinks = tuple(s.node for s in group.sinks)
     if group.heavy is not None and group.heavy.op is Op.CALL:
         n = group.heavy
         places = [*(place_of[id(s)] for s in n.src), place_of[id(n)]]
