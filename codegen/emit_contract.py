@@ -28,7 +28,7 @@ from .frame import Frame, first_lanes
 from .index import Index, Var, of, unflatten
 from .loops import CONTRACT_BLOCK, Acc, Contract, Loop, Reduce, Stmt, Store, Update
 from .ops import to_memory, to_register
-from .pack import Side, pack
+from .pack import STEP, Side, pack
 from .scalar import Type
 from .target import Target
 from .vectorize import hidden, round_up_to_power
@@ -117,7 +117,7 @@ def _plan(m: int, n: int, k: int, size: int, prefers_rows: bool, target: Target)
     swapped = crossed[0] * penalty < straight[0]
     _, lanes, mr, nv = crossed if swapped else straight
     rows, columns = (n, m) if swapped else (m, n)
-    depth = min(CONTRACT_BLOCK, _up(k, 16))
+    depth = min(CONTRACT_BLOCK, _up(k, STEP))
     blocks = -(-k // CONTRACT_BLOCK)
     mc = min(_up(rows, mr), max(L2_ROWS // (depth * size) // mr, 1) * mr)
     nr = nv * lanes
@@ -345,7 +345,8 @@ def _epilogue(f: Frame, op: Operation, tile: Val, m: Val, m_end: Val, n: Val) ->
 
         end = b.binary("add", n, const(I64, p.nr))
         with f.scope((op.rows.var, i)):
-            f.loop(n, f.extreme("smin", end, const(I64, full)), lanes, [], whole, "epilogue")
+            if full:
+                f.loop(n, f.extreme("smin", end, const(I64, full)), lanes, [], whole, "epilogue")
             if full < extent:
                 start = f.extreme("smax", n, const(I64, full))
                 f.loop(start, f.extreme("smin", end, const(I64, extent)), lanes, [], last, "epilogue")

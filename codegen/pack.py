@@ -19,6 +19,9 @@ from .loops import Contract, Load, Loop, Reduce, Stmt, Update, Value
 from .vectorize import round_up_to_power
 
 
+STEP = 16  # steps of k that a panel's depth is a multiple of: the most that one vector along k may write
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Side:
     """One factor: `value` is defined by `body` from `var` (a row or column number) and `k`."""
@@ -52,13 +55,14 @@ def pack(f: Frame, side: Side, panels: Val, lo: Val, hi: Val, k0: Val, k1: Val, 
         panel(extent - full, x)
         return carried
 
-    f.loop(lo, f.extreme("smin", hi, const(I64, full)), width, [], whole, "pack")
+    if full:
+        f.loop(lo, f.extreme("smin", hi, const(I64, full)), width, [], whole, "pack")
     if full < extent:
         f.loop(f.extreme("smax", lo, const(I64, full)), hi, width, [], last, "pack")
 
 
 def _panel(f: Frame, side: Side, panel: Val, x: Val, count: int, k0: Val, k1: Val) -> None:
-    lanes = max(f.target.vector_bytes * 8 // side.element.bits, 1)
+    lanes = min(f.target.vector_bytes * 8 // side.element.bits, STEP)
     if any(isinstance(s, (Loop, Reduce, Contract, Update)) for s in side.body):
         _along_var(f, side, panel, x, count, k0, k1, 1)
     elif _contiguous_in_k(side, lanes) and side.k.extent >= lanes:
@@ -103,8 +107,8 @@ def _along_var(f: Frame, side: Side, panel: Val, x: Val, count: int, k0: Val, k1
 def _along_k(f: Frame, side: Side, panel: Val, x: Val, count: int, k0: Val, k1: Val, lanes: int) -> None:
     """Squares of `lanes` rows and as many k: rows are loaded, their transpose is stored.
 
-    Columns are stored k by k over all squares side by side, so that one that is wider than its place is overwritten
-    by what follows; where squares fill the panel, that cannot happen and they are a loop.
+    A panel of one row is stored as it is. Columns are stored k by k over all squares side by side, so that one that
+    is wider than its place is overwritten by what follows; where squares fill the panel they are a loop.
     """
     b, t = f.b, side.element
 
@@ -115,11 +119,11 @@ def _along_k(f: Frame, side: Side, panel: Val, x: Val, count: int, k0: Val, k1: 
             with f.scope((side.var, at)), f.scope((side.k, k)), f.vectorised(side.k, lanes, mask, aligned=True):
                 f.run(side.body)
                 loaded.append(f.wide(f.values[side.value]))
-        return transpose(f, loaded)
+        return transpose(f, loaded) if side.width > 1 else loaded
 
     def write(k: Val, squares: list[tuple[Val, list[Val]]]) -> None:
         place = b.gep(t, panel, b.binary("mul", b.binary("sub", k, k0), const(I64, side.width)))
-        for j in range(lanes):
+        for j in range(lanes if side.width > 1 else 1):
             for start, columns in squares:
                 where = b.gep(t, b.gep(t, place, start), const(I64, j * side.width))
                 b.store(columns[j], where, t.bits // 8)
@@ -143,7 +147,8 @@ def _along_k(f: Frame, side: Side, panel: Val, x: Val, count: int, k0: Val, k1: 
         return carried
 
     whole = side.k.extent // lanes * lanes
-    f.loop(k0, f.extreme("smin", k1, const(I64, whole)), lanes, [], step, "pack")
+    if whole:
+        f.loop(k0, f.extreme("smin", k1, const(I64, whole)), lanes, [], step, "pack")
     if whole < side.k.extent:
         f.loop(f.extreme("smax", k0, const(I64, whole)), k1, lanes, [], last, "pack")
 

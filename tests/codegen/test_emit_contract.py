@@ -70,13 +70,14 @@ def test_products_have_the_defined_bits(shape: tuple[int, int, int], forms: str)
 
 
 @pytest.mark.parametrize("type", [F64, F16, I32, I8], ids=str)
-@pytest.mark.parametrize("shape", [(5, 7, 3), (37, 53, 300), (2, 70, 600)], ids=str)
-def test_products_of_every_kind(type: Type, shape: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("shape", [(5, 7, 3), (37, 53, 300), (2, 70, 600), (96, 60, 100)], ids=str)
+@pytest.mark.parametrize("forms", ["nnn", "ntn"])
+def test_products_of_every_kind(type: Type, shape: tuple[int, int, int], forms: str) -> None:
     m, n, k = shape
     rng = np.random.default_rng(3)
     a, b = rng.integers(-3, 4, (m, k)).astype(NUMPY[type]), rng.integers(-3, 4, (k, n)).astype(NUMPY[type])
     c = np.zeros((m, n), NUMPY[type])
-    execute(product(type, m, n, k), a, b, c)
+    execute(product(type, m, n, k, forms), stored(a, forms[0]), stored(b, forms[1]), c)
     assert same_bits(c, (a.astype(np.int64) @ b.astype(np.int64)).astype(NUMPY[type]))
 
 
