@@ -38,6 +38,7 @@ _PI: Final = {
     64: (3.141592653589793, 1.2246467991473532e-16, -2.9947698097183397e-33),
 }
 _INVERSE_PI: Final = {32: 0.31830987334251404, 64: 0.3183098861837907}
+_COSINE_FALL: Final = 0.405  # 4 / pi²
 _HUGE: Final = {32: 2.0**17, 64: 2.0**20}  # from here on n B and n C would lose digits
 
 # The bits of 1/pi after the point, after 64 zero bits.
@@ -189,7 +190,8 @@ def _huge_sin(b: Builder, v: Val, offset: Val) -> Val:
     r = high * a
     r_low = fma(high, a, -r) + fma(high, c, low * a)
     z = r * r
-    y = r + fma(r * z, horner(z, _SIN[64]), r_low)
+    # The low part counts with weight cos r, for which a parabola through the zeros at pi/2 will do.
+    y = r + fma(r * z, horner(z, _SIN[64]), r_low * fma(z, -_COSINE_FALL, 1.0))
     sign = (parity ^ negative.convert("zext", "i", 64)) << 63
     odd_function = integer(offset).eq(0)
     sign = sign ^ odd_function.where(bits & (1 << 63), 0)

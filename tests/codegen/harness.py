@@ -1,11 +1,13 @@
-"""Runs one scalar operation over NumPy arrays as machine code: a loop over whole vectors of a chosen number of lanes."""
+"""Runs one scalar operation over NumPy arrays as machine code: a loop over vectors of a chosen number of lanes."""
 
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable
 from functools import cache
 
+import mpmath
 import numpy as np
 
 from codegen import jit
@@ -37,7 +39,11 @@ def text(body: Body, result: Type, operands: tuple[Type, ...], lanes: int, targe
     offset = b.binary("mul", i, const(I64, lanes))
 
     def stored(type: Type):
-        return register_type(type, lanes) if type.kind in "iu" else ty("f" if type.kind == "f" else "i", max(type.bits, 8), lanes)
+        return (
+            register_type(type, lanes)
+            if type.kind in "iu"
+            else ty("f" if type.kind == "f" else "i", max(type.bits, 8), lanes)
+        )
 
     args = []
     for type, source in zip(operands, sources, strict=True):
@@ -75,7 +81,7 @@ def load(source: str, operands: int, target: str = "native"):
 
 
 def run(op: str, *arrays: np.ndarray, result: str | None = None, lanes: int = 16, target: str = "native") -> np.ndarray:
-    """``op`` on one-dimensional arrays of equal length; `result` names the result type if it is not the last operand's."""
+    """``op`` on one-dimensional arrays of equal length; `result` names its type if that is not the last operand's."""
     operands = tuple(TYPE_OF[a.dtype] for a in arrays)
     of = TYPES[result] if result else operands[-1]
     function = compiled(op, of, operands, lanes, target)
@@ -85,14 +91,16 @@ def run(op: str, *arrays: np.ndarray, result: str | None = None, lanes: int = 16
 def call(function, result: Type, lanes: int, *arrays: np.ndarray) -> np.ndarray:
     n = len(arrays[0])
     padded = -(-n // lanes) * lanes
-    sources = [np.concatenate([a, np.ones(padded - n, a.dtype)]) if padded > n else np.ascontiguousarray(a) for a in arrays]
+    sources = [
+        np.concatenate([a, np.ones(padded - n, a.dtype)]) if padded > n else np.ascontiguousarray(a) for a in arrays
+    ]
     out = np.empty(padded, NUMPY[result.name])
     function(padded // lanes, out.ctypes.data, *(s.ctypes.data for s in sources))
     return out[:n]
 
 
 def ulp_error(got: np.ndarray, exact: np.ndarray) -> np.ndarray:
-    """|got - exact| in units in the last place of `exact`, a wider array; inf where one is special and the other not."""
+    """|got - exact| in units in the last place of `exact`, a wider array; inf where only one is special."""
     t = got.dtype.type
     info = np.finfo(t)
     with np.errstate(all="ignore"):
@@ -106,3 +114,35 @@ def ulp_error(got: np.ndarray, exact: np.ndarray) -> np.ndarray:
         # The step from the largest number to infinity is a step of one unit.
         near = np.isfinite(size) & (size >= info.max * (1 - 4 * info.eps))
         return np.where(special, np.where(same, 0, np.where(near, 1, np.inf)), error)
+
+
+def exact_erf(x: np.ndarray) -> np.ndarray:
+    with mpmath.workprec(120):
+        values = [mpmath.erf(mpmath.mpf(float(v))) for v in x]
+        high = np.array([float(v) for v in values])
+        low = np.array([0.0 if math.isnan(h) else float(v - mpmath.mpf(h)) for v, h in zip(values, high)])
+        return np.where(np.isnan(x), x, np.copysign(high.astype(np.longdouble) + low, x))
+
+
+def quiet(function):
+    def call(*args):
+        with np.errstate(all="ignore"):
+            return function(*args)
+
+    return call
+
+
+# Functions of wider arguments, exact to a small part of a unit in the last place of the narrower type.
+REFERENCE = {
+    "exp": quiet(np.exp),
+    "log": quiet(np.log),
+    "expm1": quiet(np.expm1),
+    "log1p": quiet(np.log1p),
+    "sin": quiet(np.sin),
+    "cos": quiet(np.cos),
+    "tanh": quiet(np.tanh),
+    "atan": quiet(np.arctan),
+    "erf": exact_erf,
+    "pow": quiet(np.power),
+    "atan2": quiet(np.arctan2),
+}
