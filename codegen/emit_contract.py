@@ -76,7 +76,7 @@ class Plan:
     @property
     def bytes(self) -> int:
         tiles = self.mb * self.nb if self.blocks > 1 else self.tile
-        return self.row_bytes + self.column_bytes + tiles * self.element_bytes
+        return _up(self.row_bytes + self.column_bytes + tiles * self.element_bytes, 64)
 
 
 def _up(n: int, unit: int) -> int:

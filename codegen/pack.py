@@ -18,7 +18,6 @@ from .index import Index, Var, unmask
 from .loops import Contract, Load, Loop, Reduce, Stmt, Update, Value
 from .vectorize import round_up_to_power
 
-
 STEP = 16  # steps of k that a panel's depth is a multiple of: the most that one vector along k may write
 
 

@@ -61,9 +61,8 @@ def execute(
     code = compiled(kernel, target)
     for front in (True, False):
         guarded = [Guarded(a, front) for a in arrays]
-        scratch = np.zeros(code.scratch + 64, np.uint8)
-        area = scratch.ctypes.data + -scratch.ctypes.data % 64
-        table = (ctypes.c_void_p * (len(arrays) + 1))(*(g.address for g in guarded), area)
+        scratch = Guarded(np.full(code.scratch, 255, np.uint8), front)
+        table = (ctypes.c_void_p * (len(arrays) + 1))(*(g.address for g in guarded), scratch.address)
         block = b"".join(np.asarray(p).tobytes().ljust(8, b"\0") for p in params).ljust(8, b"\0")
         holder = ctypes.create_string_buffer(block, len(block))
         word = ctypes.c_int32(0)
