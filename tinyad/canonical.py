@@ -138,10 +138,9 @@ def identity(kind: str, dtype: ir.DType) -> bool | int | float:
     """The identity element of sum, prod, max, min (set: 0) in `dtype`."""
     import numpy as np
 
-    if kind in ("sum", "set", "linrec"):
-        return 0
-    if kind == "prod":
-        return 1
+    if kind in ("sum", "prod", "set", "linrec"):
+        one = kind == "prod"
+        return one if dtype.kind == "b" else int(one)
     if dtype.kind == "f":
         return -math.inf if kind == "max" else math.inf
     if dtype.kind == "b":

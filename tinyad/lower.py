@@ -512,11 +512,12 @@ def _scan(state: _Lowering, group: Group, heavy: Node) -> None:
     order = [*(v for v in variables if v not in scanned), *scanned]
     for v in order:
         state.open(v)
-    carry = lo.Carry(kind, scalar_type(heavy.dtype))
+    type = scalar_type(heavy.dtype)
+    carry = lo.Carry(kind, _accumulated(type))
     idx = _index_at(group, variables, position)
-    args = tuple(state.value(s, idx) for s in heavy.src)
+    args = tuple(state.cast(state.value(s, idx), carry.type) for s in heavy.src)
     advance = state.place(lo.Advance(carry.type, carry, args), len(state.scopes) - 1)
-    state.given[id(heavy)] = advance
+    state.given[id(heavy)] = state.cast(advance, type)
     _store_sinks(state, group, variables)
     _nest(state, order, (carry,))
 

@@ -1,0 +1,57 @@
+"""Minimal programs for faults that the random ones found; each test says what went wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from checking import check
+from programs import Program
+
+from tinyad import ir
+from tinyad.buffer import copy
+from tinyad.ir import FLOAT16, FLOAT32, INT64, Node
+
+
+def stored(array: object, dtype: object = None) -> Node:
+    a = np.asarray(array, dtype)
+    return ir.buffer(a.shape, ir.DTYPES[ir.SHORT[a.dtype]], copy(a))
+
+
+def holds(*roots: Node) -> None:
+    check(Program(list(roots), 0, 0, None))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint64", "int64"])
+def test_indices_of_every_integer_type(dtype: str) -> None:
+    """The bounds check took int64 only, and the kernel was illegal loop IR."""
+    x, idx = stored([1.0, 2.0, 3.0]), stored([2, 0, 0, 1], dtype)
+    holds(ir.gather(x, idx, 0), ir.scatter("set", stored([1, 2, 3, 4]), idx, 0, 5))
+
+
+def test_zero_fill_of_bools() -> None:
+    """PAD and SKEW of a bool, and SCATTER(SET), filled with the integer 0, which is no bool."""
+    b = stored([[True, False, True], [True, True, False]])
+    idx = stored([[0, 1, 0], [1, 1, 3]])
+    holds(ir.pad(ir.not_(b), [(1, 0, 0), (0, 1, 1)]), ir.skew(ir.not_(b), 1, 0, -2, 1, 4), ir.scatter("set", b, idx, 1, 4))
+
+
+@pytest.mark.parametrize("kind", ir.SCANS)
+def test_float16_scans_carry_float32(kind: str) -> None:
+    """The running value was rounded to float16 at every step."""
+    rng = np.random.default_rng(0)
+    a = stored(rng.standard_normal((3, 40)), np.float16)
+    b = stored(rng.standard_normal((3, 40)), np.float16)
+    holds(*(ir.scan(kind, axis, *([a, b] if kind == "linrec" else [a])) for axis in (0, 1)))
+
+
+def test_float16_scatter_sums_in_float32() -> None:
+    """1 added to 2048 in float16 is 2048: the sum was rounded at every update."""
+    y = ir.scatter("sum", stored([2048.0, 1.0, 1.0, 1.0], np.float16), stored([1, 1, 1, 1], np.int64), 0, 3)
+    assert y.dtype is FLOAT16
+    holds(y)
+
+
+def test_scans_and_scatters_of_nothing() -> None:
+    empty = ir.buffer((0, 3), FLOAT32, copy(np.zeros((0, 3), np.float32)))
+    idx = ir.buffer((0, 3), INT64, copy(np.zeros((0, 3), np.int64)))
+    holds(ir.scatter("max", empty, idx, 0, 4), ir.scatter("sum", empty, idx, 0, 2), ir.scan("sum", 0, empty))
