@@ -186,7 +186,6 @@ triu = _public(_movement.triu)
 unstack = _public(_movement.unstack)
 # indexing
 argsort = _public(_indexing.argsort)
-gather = _public(_indexing.gather)
 one_hot = _public(_indexing.one_hot)
 scatter_add = _public(_indexing.scatter_add)
 searchsorted = _public(_indexing.searchsorted)
@@ -264,6 +263,7 @@ concatenate = concat
 power = pow
 mod = remainder
 true_divide = divide
+gather = take_along_axis
 swish = silu
 amax = max
 amin = min

@@ -226,7 +226,7 @@ def round(x: Operand, decimals: int = 0) -> Node:
     n = node(x)
     scale = 10 ** (decimals if decimals > 0 else -decimals)
     if n.dtype.kind != "f":
-        if decimals > 0:
+        if decimals > 0 or n.dtype is BOOL:
             return n
         exact = ir.cast(n, FLOAT64)
         return ir.cast(ir.mul(ir.round_(ir.div(exact, like(scale, exact))), like(scale, exact)), n.dtype)
@@ -434,13 +434,13 @@ def asinh(x: Operand) -> Node:
 
 
 def acosh(x: Operand) -> Node:
-    """log1p(t + √(t·(t + 2))) with t = x - 1; log x + ln 2 where x is large. NaN for x < 1."""
+    """log1p(t + √t·√(t + 2)) with t = x - 1; log x + ln 2 where x is large. NaN for x < 1."""
     n = _float(x)
     w = _wide(n)
     one = like(1, w)
     large = ir.lt(like(2.0**28, w), w)
     t = ir.sub(ir.where(large, like(2, w), w), one)
-    near = ir.log1p(ir.add(t, ir.sqrt(ir.mul(t, ir.add(t, like(2, w))))))
+    near = ir.log1p(ir.add(t, ir.mul(ir.sqrt(t), ir.sqrt(ir.add(t, like(2, w))))))
     far = ir.add(ir.log(ir.where(large, w, one)), like(LN2, w))
     return ir.cast(ir.where(large, far, near), n.dtype)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from .. import ir
+from ..errors import ShapeError
 from ..ir import BOOL, Node, Op
-from .core import Operand, binary, node, result_type
+from .core import Operand, binary, broadcast_shape, node, result_type
 from .elementwise import same_kind
 
 
@@ -19,6 +20,15 @@ def _compare(op: Op, x1: Operand, x2: Operand) -> Node:
         return ir.const(op is Op.LT and below, BOOL, shape)
 
 
+def _greater(x1: Operand, x2: Operand) -> Node:
+    """x2 < x1; an error names the operands in the order they were written."""
+    try:
+        return _compare(Op.LT, x2, x1)
+    except ShapeError:
+        broadcast_shape(x1, x2)
+        raise
+
+
 def less(x1: Operand, x2: Operand) -> Node:
     """x1 < x2."""
     return _compare(Op.LT, x1, x2)
@@ -26,22 +36,24 @@ def less(x1: Operand, x2: Operand) -> Node:
 
 def greater(x1: Operand, x2: Operand) -> Node:
     """x1 > x2."""
-    return _compare(Op.LT, x2, x1)
+    return _greater(x1, x2)
 
 
 def less_equal(x1: Operand, x2: Operand) -> Node:
     """x1 <= x2."""
-    if result_or_none(x1, x2) == "f":
+    if _kind_or_none(x1, x2) == "f":
         return ir.or_(_compare(Op.LT, x1, x2), _compare(Op.EQ, x1, x2))
-    return ir.not_(_compare(Op.LT, x2, x1))
+    return ir.not_(_greater(x1, x2))
 
 
 def greater_equal(x1: Operand, x2: Operand) -> Node:
     """x1 >= x2."""
-    return less_equal(x2, x1)
+    if _kind_or_none(x1, x2) == "f":
+        return ir.or_(_greater(x1, x2), _compare(Op.EQ, x1, x2))
+    return ir.not_(_compare(Op.LT, x1, x2))
 
 
-def result_or_none(x1: Operand, x2: Operand) -> str | None:
+def _kind_or_none(x1: Operand, x2: Operand) -> str | None:
     """The kind of the common dtype, None if a Python integer does not fit it."""
     try:
         return result_type(x1, x2).kind
