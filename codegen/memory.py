@@ -5,7 +5,7 @@ from __future__ import annotations
 from . import address
 from .builder import Ty, Val, const, ty
 from .combine import COMBINE, COMBINE_BOOL
-from .frame import Frame
+from .frame import Frame, first_lanes
 from .index import Index, unmask
 from .loops import Buffer, Load, Store, Update
 from .ops import emit_op, to_memory, to_register
@@ -100,6 +100,10 @@ def _write(f: Frame, buffer: Buffer, e: Index, value: Val) -> None:
     value = f.wide(value)
     element = value.ty.scalar()
     guard = None if f.active is None else f.wide(f.active)
+    if step in (1, -1) and guard is not None and guard.ref == first_lanes(1, f.lanes).ref:
+        # LLVM 22 turns a truncation stored under this literal mask into a store of the wide element (AVX-512)
+        b.store(b.extract(value, 0), address.pointer(f, buffer, e, element), align)
+        return
     if step == -1:
         backwards = list(range(f.lanes - 1, -1, -1))
         value = b.shuffle(value, None, backwards)

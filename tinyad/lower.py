@@ -454,18 +454,18 @@ def _name(group: Group) -> str:
     return "_".join([kind, *map(str, group.domain)])
 
 
-def _index_at(group: Group, variables: Sequence[Var], position: Position) -> tuple[Index, ...]:
-    """The index tuple of an array at `position`, when `variables` are the group's loops."""
-    of_loop = dict(zip(group.loops, variables, strict=True))
-    axes = [[of_loop[loop] for loop in axis] for axis in current(position)]
-    return tuple([ix.flatten(map(ix.of, axis), [v.extent for v in axis]) for axis in axes])
+def _index_at(group: Group, along: Sequence[Index], position: Position) -> tuple[Index, ...]:
+    """The index tuple of an array at `position`, when the group's loops are at `along`."""
+    of_loop = dict(zip(group.loops, along, strict=True))
+    axes = [[(of_loop[loop], loop.extent) for loop in axis] for axis in current(position)]
+    return tuple([recombined(ix.flatten([e for e, _ in axis], [size for _, size in axis])) for axis in axes])
 
 
-def _store_sinks(state: _Lowering, group: Group, variables: Sequence[Var]) -> None:
+def _store_sinks(state: _Lowering, group: Group, along: Sequence[Index]) -> None:
     """Evaluates every sink at its place in the loops and stores it there."""
     for sink in group.sinks:
         n, target = sink.node, sink.target
-        idx = _index_at(group, variables, sink.position)
+        idx = _index_at(group, along, sink.position)
         value = state.value(n, idx)
         into = target.into
         stride = math.prod(into.shape[target.axis + 1 :]) if into is not n else 0
@@ -489,12 +489,13 @@ def _map(state: _Lowering, group: Group) -> None:
     for v in variables:
         state.open(v)
     state.main = len(variables)
+    along = list(map(ix.of, variables))
     for n, position in reversed(group.passes):
-        idx = _index_at(group, variables, position)
+        idx = _index_at(group, along, position)
         state.value(n, idx)
         state.scratch.update(state.filling)
         state.filling.clear()
-    _store_sinks(state, group, variables)
+    _store_sinks(state, group, along)
     _nest(state, variables)
 
 
@@ -506,19 +507,24 @@ def _accumulated(type: Type) -> Type:
 def _scan(state: _Lowering, group: Group, heavy: Node) -> None:
     """Loops over the other axes, the scanned axis innermost, the running value carried along."""
     kind, axis = heavy.arg
-    variables = [state.var(size, "i") for size in group.domain]
+    sizes = group.domain
     position = current(group.position)
-    scanned = [v for loop, v in zip(group.loops, variables) if loop in position[axis]] or [state.var(1, "i")]
-    order = [*(v for v in variables if v not in scanned), *scanned]
+    parts = {loop: i for i, loop in enumerate(position[axis])}  # a reshape may have cut the axis: it is one loop here
+    scanned = state.var(heavy.shape[axis], "i")
+    rest = [state.var(size, "i") for loop, size in zip(group.loops, sizes) if loop not in parts]
+    places = ix.unflatten(ix.of(scanned), [loop.extent for loop in parts])
+    others = iter(rest)
+    along = [places[parts[loop]] if loop in parts else ix.of(next(others)) for loop in group.loops]
+    order = [*rest, scanned]
     for v in order:
         state.open(v)
     type = scalar_type(heavy.dtype)
     carry = lo.Carry(kind, _accumulated(type))
-    idx = _index_at(group, variables, position)
+    idx = _index_at(group, along, position)
     args = tuple(state.cast(state.value(s, idx), carry.type) for s in heavy.src)
     advance = state.place(lo.Advance(carry.type, carry, args), len(state.scopes) - 1)
     state.given[id(heavy)] = state.cast(advance, type)
-    _store_sinks(state, group, variables)
+    _store_sinks(state, group, along)
     _nest(state, order, (carry,))
 
 
@@ -555,11 +561,12 @@ def _contract(state: _Lowering, group: Group, heavy: Node) -> None:
     """Batch loops around one `contract` statement whose epilogue computes the sinks."""
     c = state.contractions[id(heavy)]
     variables = [state.var(size, "i") for size in group.domain]
+    along = list(map(ix.of, variables))
     position = current(group.position)
     of_loop = dict(zip(group.loops, variables, strict=True))
     m, n, batch = ([of_loop[loop] for axis in axes for loop in position[axis]] for axes in (c.m, c.n, c.batch))
     k = {axis: state.var(c.product.shape[axis], "k") for axis in c.k}
-    idx = list(_index_at(group, variables, position))
+    idx = list(_index_at(group, along, position))
     for axis, v in k.items():
         idx[axis] = ix.of(v)
     for v in batch:
@@ -573,7 +580,7 @@ def _contract(state: _Lowering, group: Group, heavy: Node) -> None:
     acc = lo.Acc(scalar_type(heavy.dtype))
     state.depth_of[id(acc)] = len(state.scopes) - 1
     state.given[id(heavy)] = acc
-    _store_sinks(state, group, variables)
+    _store_sinks(state, group, along)
     epilogue = state.close().body
     (a_body, a_value), (b_body, b_value) = bodies
     state.scopes[-1].body.append(

@@ -8,14 +8,14 @@ The actions of a smaller size are a prefix of those of a larger one, so a failin
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from tinyad import ir
 from tinyad.buffer import copy
-from tinyad.ir import BOOL, DTYPES, FLOAT16, FLOAT32, FLOAT64, INT32, INT64, DType, Node, Op, Shape
+from tinyad.ir import BOOL, DTYPES, FLOAT16, FLOAT32, FLOAT64, DType, Node, Op, Shape
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Cell = tuple[str, str, str]
@@ -561,12 +561,3 @@ def make(seed: int, size: int, cell: Cell | None = None, data: int = 0) -> Progr
         roots.append(inner[-1])
         roots += [inner[i] for i in choose.integers(0, len(inner), int(choose.integers(0, 3)))]
     return Program(roots or g.pool[-1:] or [ir.const(1.0, FLOAT32)], seed, size, cell)
-
-
-def cast_pairs() -> list[tuple[DType, DType]]:
-    """Every pair of different dtypes."""
-    return [(a, b) for a in DTYPES.values() for b in DTYPES.values() if a is not b]
-
-
-Maker = Callable[..., Program]
-__all__ = ["CELLS", "CLASSES", "INT32", "INT64", "Cell", "Generator", "Program", "cast_pairs", "cell_class", "class_of", "label", "make", "sample"]

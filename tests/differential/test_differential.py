@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+import sys
 from itertools import permutations
 
 import numpy as np
 import pytest
-from checking import Coverage, by_tree, check, tree_reduce
+from checking import Coverage, Mismatch, by_tree, check, tree_reduce
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from programs import CELLS, Generator, make
+from programs import CELLS, Generator, Program, make
 
+from tinyad import interpret as interpreter
 from tinyad import ir, sites
 from tinyad.buffer import copy
 from tinyad.canonical import number
@@ -70,8 +72,6 @@ def test_every_cast(pair: int) -> None:
     roots = []
     for a, b in list(permutations(DTYPES.values(), 2))[pair : pair + 12]:
         roots.append(ir.cast(g.stored((7, 31), a, "special"), b))
-    from programs import Program
-
     check(Program(roots, pair, 0, None))
 
 
@@ -92,41 +92,32 @@ def test_the_documented_tree_by_hand() -> None:
     assert (by_tree(n, np.repeat(column, 2, 1)) == first + second).all()
 
 
-@pytest.mark.parametrize("op", ["add", "exp", "sum", "reduce_max"])
-def test_a_wrong_operation_is_caught(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The interpreter's value off in the last places: the smallest fault a kernel could have."""
-    from tinyad import interpret as module
-
-    right = module.EVALUATE[Op(op)]
-    wrong = {
-        "add": lambda n, *a: np.nextafter(right(n, *a), np.float32(np.inf)),
-        "exp": lambda n, a: right(n, a) * np.float32(1 + 2**-20),
-        "reduce_max": lambda n, a: np.nextafter(right(n, a), np.float32(np.inf)),
-        "sum": right,
-    }
-    monkeypatch.setitem(module.EVALUATE, Op(op), wrong[op])
-    x = ir.buffer((4, 50), FLOAT32, copy(np.random.default_rng(0).standard_normal((4, 50)).astype(np.float32)))
-    y = {"add": ir.add(x, x), "exp": ir.exp(x), "sum": ir.sum_(x, (1,)), "reduce_max": ir.reduce(Op.REDUCE_MAX, x, (1,))}[op]
-    from programs import Program
-
-    if op == "sum":
-        monkeypatch.setattr("checking.BLOCK", 1)  # another tree
-        y = ir.sum_(ir.mul(x, x), (0, 1))
-        x2 = ir.buffer((7, 900), FLOAT32, copy(np.random.default_rng(0).standard_normal((7, 900)).astype(np.float32)))
-        y = ir.sum_(x2, (0,))
-        monkeypatch.setattr("checking.BLOCK", 2)
-    with pytest.raises(AssertionError):
+@pytest.mark.parametrize("name", ["add", "exp", "reduce_max", "sum", "contraction"])
+def test_a_wrong_value_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter off by a last place or two, or another tree: the smallest faults a kernel could have."""
+    g = Generator(0)
+    x = g.stored((16, 50), FLOAT32, "plain")
+    y = {
+        "add": ir.add(x, x),
+        "exp": ir.exp(x),
+        "reduce_max": ir.reduce(Op.REDUCE_MAX, x, (1,)),
+        "sum": ir.sum_(x, (0, 1)),
+        "contraction": g.matmul(x, g.stored((50, 7), FLOAT32, "plain")),
+    }[name]
+    check(Program([y], 0, 0, None))
+    if name == "sum":
+        monkeypatch.setattr("checking.BLOCK", 1)
+    elif name == "contraction":
+        monkeypatch.setattr("checking.depth_of", lambda n, contraction: 0.1)
+    else:
+        right = interpreter.EVALUATE[Op(name)]
+        scale = np.float32(1 + 2**-23 * (4 if name == "exp" else 1))
+        monkeypatch.setitem(interpreter.EVALUATE, Op(name), lambda n, *a: right(n, *a) * scale)
+    with pytest.raises(Mismatch):
         check(Program([y], 0, 0, None))
 
 
 # indices out of range -------------------------------------------------------------------------------------------------
-def _line_of(n: Node) -> int:
-    n.site = sites.capture()
-    import sys
-
-    return sys._getframe(1).f_lineno
-
-
 @pytest.mark.parametrize("dtype", ["i8", "i32", "i64", "u8", "u64"])
 @pytest.mark.parametrize("what", ["gather", "scatter"])
 @pytest.mark.parametrize("bad", ["size", "negative", "extreme"])
@@ -144,7 +135,7 @@ def test_an_index_out_of_range_names_the_line(what: str, dtype: str, bad: str, f
         n = ir.gather(x, idx, 1)
     else:
         n = ir.scatter("sum", ir.buffer((3, 7), FLOAT32, copy(np.ones((3, 7), np.float32))), idx, 1, 5)
-    line = _line_of(n)
+    n.site, line = sites.capture(), sys._getframe().f_lineno
     root = ir.exp(n)
     expected = re.escape(f"test_differential.py:{line}")
     with pytest.raises(IndexError, match=rf"out of bounds for axis 1 with size 5.*{expected}"):

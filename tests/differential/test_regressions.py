@@ -55,3 +55,26 @@ def test_scans_and_scatters_of_nothing() -> None:
     empty = ir.buffer((0, 3), FLOAT32, copy(np.zeros((0, 3), np.float32)))
     idx = ir.buffer((0, 3), INT64, copy(np.zeros((0, 3), np.int64)))
     holds(ir.scatter("max", empty, idx, 0, 4), ir.scatter("sum", empty, idx, 0, 2), ir.scan("sum", 0, empty))
+
+
+@pytest.mark.parametrize("shape", [(16, 2), (4, 8), (2, 4, 4)])
+def test_a_scan_of_a_reshape_is_one_loop(shape: tuple[int, ...]) -> None:
+    """The reshape cut the scanned axis into loops, and the running value began anew in each round of the inner one."""
+    x = stored(np.arange(32, dtype=np.int64).reshape(shape))
+    holds(ir.scan("sum", 0, ir.reshape(x, (32,))), ir.scan("max", 0, ir.reshape(ir.neg(x), (32,))))
+    m = ir.reshape(ir.permute(stored(np.arange(40.0).reshape(5, 8)), (1, 0)), (40, 1))
+    wide = ir.expand(m, (40, 3))
+    holds(ir.neg(ir.scan("sum", 0, wide)), ir.reshape(ir.scan("min", 1, ir.reshape(wide, (3, 40))), (5, 8, 3)))
+
+
+@pytest.mark.parametrize("n", [17, 33, 65])
+@pytest.mark.parametrize("dtype", ["b1", "i8", "u16", "f16", "f32"])
+def test_a_narrow_store_of_one_lane_touches_one_element(dtype: str, n: int) -> None:
+    """LLVM 22 stores the wide element where a truncated vector is stored under a literal mask of one lane (AVX-512)."""
+    rng = np.random.default_rng(0)
+    for wide in (np.int32, np.int64, np.float64):
+        a, b = stored(rng.integers(-3, 4, (3, 5)), wide), stored(rng.integers(-3, 4, (5, n)), wide)
+        left = ir.expand(ir.reshape(a, (3, 5, 1)), (3, 5, n))
+        right = ir.expand(ir.reshape(b, (1, 5, n)), (3, 5, n))
+        y = ir.reshape(ir.sum_(ir.mul(left, right), (1,)), (3, n))
+        holds(ir.cast(y, ir.DTYPES[dtype]), ir.cast(ir.neg(y), ir.DTYPES[dtype]))
