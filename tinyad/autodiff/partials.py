@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 
 from .. import ir
 from ..ir import BOOL, FLOAT16, FLOAT32, INT32, INT64, Node, Op
+from .sums import shrunk, summed
 from .support import total
 
 
@@ -272,14 +273,15 @@ def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _unexpand(g: Node, y: Node) -> Node:
-    return total(g, [i for i, (m, n) in enumerate(zip(y.src[0].shape, y.shape, strict=True)) if m != n])
+    axes = [i for i, (m, n) in enumerate(zip(y.src[0].shape, y.shape, strict=True)) if m != n]
+    return total(g, axes) if g.dtype is BOOL else summed(g, axes)
 
 
 def _unpad(g: Node, y: Node) -> Node:
     spec = []
     for (lo, _, inner), n in zip(y.arg, y.src[0].shape, strict=True):
         spec.append((lo, lo + n + max(n - 1, 0) * inner, inner + 1))
-    return ir.shrink(g, spec)
+    return shrunk(g, spec)
 
 
 def _unshrink(g: Node, y: Node) -> Node:

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from .. import ir
+from ..axes import Axes, repeated
 from ..ir import BOOL, Node, Op, Shape
 
 
@@ -190,47 +191,6 @@ def contraction(n: Node) -> bool:
     There 0·b may stand for a masked term (the licence of contractions), so that gradients of contractions are again
     plain SUM(MUL(·, ·)).
     """
-    a, b = (_repeated(s) for s in n.src)
+    memo: dict[int, Axes] = {}
+    a, b = (repeated(s, memo) for s in n.src)
     return bool(a - b) and bool(b - a)
-
-
-def _repeated(n: Node) -> set[int]:
-    """The axes along which `n` is constant because it was expanded, seen through movement and unary operations."""
-    chain = []
-    while n.op in _SEEN and n.src:
-        chain.append(n)
-        n = n.src[0]
-        if len(chain) > 32:
-            return set()
-    axes: set[int] = set()
-    for m in reversed(chain):
-        a = m.src[0]
-        if m.op is Op.EXPAND:
-            axes |= {i for i, size in enumerate(m.shape) if size != a.shape[i]}
-        elif m.op is Op.PERMUTE:
-            axes = {i for i, j in enumerate(m.arg) if j in axes}
-        elif m.op is Op.RESHAPE:
-            axes = _reshaped(axes, a.shape, m.shape)
-        elif m.op is Op.PAD or m.op is Op.SKEW:
-            axes -= _touched(m)
-    return axes
-
-
-_SEEN = (ir.UNARY | {Op.RESHAPE, Op.PERMUTE, Op.EXPAND, Op.SHRINK, Op.FLIP, Op.PAD, Op.SKEW, Op.FENCE}) - {Op.BITCAST}
-
-
-def _reshaped(axes: set[int], old: Shape, new: Shape) -> set[int]:
-    """Where `axes` of `old` go under a reshape: per group of axes with equal products, all or nothing."""
-    out: set[int] = set()
-    i = j = 0
-    while i < len(old) and j < len(new):
-        i0, j0, m, n = i, j, old[i], new[j]
-        i, j = i + 1, j + 1
-        while m != n and (i < len(old) if m < n else j < len(new)):
-            if m < n:
-                m, i = m * old[i], i + 1
-            else:
-                n, j = n * new[j], j + 1
-        if all(k in axes or old[k] == 1 for k in range(i0, i)):
-            out |= {k for k in range(j0, j) if new[k] != 1}
-    return out
