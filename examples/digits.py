@@ -82,7 +82,7 @@ wrong = np.flatnonzero(guesses != labels[test])[:10]
 figure, panels = plt.subplots(2, 5, figsize=(6, 3), layout="constrained")
 for panel in panels.flat:
     panel.set_axis_off()
-for panel, i in zip(panels.flat, wrong):
+for panel, i in zip(panels.flat, wrong, strict=False):  # there may be fewer mistakes than panels
     panel.imshow(images[test[i]].reshape(8, 8), cmap="gray_r")
     panel.set_title(f"{labels[test[i]]}, read as {guesses[i]}", fontsize=8)
 figure.suptitle("mistakes on the test images")

@@ -3,8 +3,8 @@
     python examples/read_the_ir.py          # the long texts are cut
     python examples/read_the_ir.py --full   # everything
 
-Each level has one text. Names of values (%0, %1, ..) belong to one text; comments after ";" point to the Python line or,
-for derivatives ("d"), to the value they are the derivative of.
+Each level has one text. Names of values (%0, %1, ..) belong to one text; comments after ";" point to the Python line
+or, for derivatives ("d"), to the value they are the derivative of.
 """
 
 import sys

@@ -185,10 +185,10 @@ class Sequential(Module):
         return x
 
     def __len__(self) -> int:
-        return len([*self])
+        return sum(1 for _ in self)
 
     def __getitem__(self, index: int | slice) -> Module:
-        layers = [*self]
+        layers = list(iter(self))
         return Sequential(*layers[index]) if isinstance(index, slice) else layers[index]
 
     def __iter__(self) -> Iterator[Module]:
