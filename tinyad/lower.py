@@ -170,18 +170,25 @@ class _Lowering:
         return (yield from _WALK[n.op](self, n, idx, mask))
 
     def row(self, n: Node, idx: tuple[Index, ...], axes: tuple[int, ...]) -> Walk:
-        """A value kept for a row: the first pass over the row computes and stores it, passes after that load it."""
+        """A value kept for a row: the first pass over the row computes and stores it, passes after that load it.
+
+        It is kept in scratch memory, or in its own array if it is stored anyway.
+        """
         key = id(n), tuple(ix.ZERO if i in axes else e for i, e in enumerate(idx))
-        at = ix.unmask(recombined(ix.flatten([idx[i] for i in axes], [n.shape[i] for i in axes])))
+        along = range(len(idx)) if id(n) in self.own else axes
+        shape = [n.shape[i] for i in along]
+        at = ix.unmask(recombined(ix.flatten([idx[i] for i in along], shape)))
+        depth = self.depth_of_index(at)
         done = self.scratch.get(key)
         if done is not None:
-            return self.place(lo.Load(done.type, done, at), self.depth_of_index(at))  # type: ignore[no-any-return]
+            return self.place(lo.Load(done.type, done, at), depth)  # type: ignore[no-any-return]
         value = yield from self.compute(n, idx, None)
-        depth = self.depth_of_index(at)
         if depth > self.main and key not in self.filling:
-            size = math.prod(n.shape[i] for i in axes)
-            buffer = lo.Buffer(scalar_type(n.dtype), size, "scratch", f"row{len(self.kept)}")
-            self.kept.append(buffer)
+            if id(n) in self.own:
+                buffer = self.argument(n, "out", 0, n.size)
+            else:
+                buffer = lo.Buffer(scalar_type(n.dtype), math.prod(shape), "scratch", f"row{len(self.kept)}")
+                self.kept.append(buffer)
             self.filling[key] = buffer
             self.scopes[depth].body.append(lo.Store(buffer, at, value))
         return value
@@ -465,6 +472,8 @@ def _store_sinks(state: _Lowering, group: Group, along: Sequence[Index]) -> None
     """Evaluates every sink at its place in the loops and stores it there."""
     for sink in group.sinks:
         n, target = sink.node, sink.target
+        if sink.position is None:
+            continue
         idx = _index_at(group, along, sink.position)
         value = state.value(n, idx)
         into = target.into

@@ -38,20 +38,30 @@ def summed(g: Node, axes: Sequence[int]) -> Node:
     while n.op in _LIFTED and n.src:
         chain.append(n)
         n = n.src[0]
-    if n.op is not Op.SUM or not n.src or n.src[0].op is not Op.MUL or not any(m.op is Op.SKEW for m in chain):
+    if n.op is not Op.SUM or not n.src or not any(m.op is Op.SKEW for m in chain):
         return ir.sum_(g, axes)
-    product = n.src[0]
-    inner = [i for i in n.arg if product.shape[i] > 1]
-    size = max(m.size for m in chain) * math.prod(product.shape[i] for i in inner)
-    if size > _GROWTH * max(product.size, 1):
+    terms = n.src[0]
+    inner = [i for i in n.arg if terms.shape[i] > 1]
+    size = max(m.size for m in chain) * math.prod(terms.shape[i] for i in inner)
+    if size > _GROWTH * max(terms.size, 1):
         return ir.sum_(g, axes)
     k = len(inner)
-    order = [*inner, *(i for i in range(len(product.shape)) if i not in inner)]
-    shape = tuple([product.shape[i] for i in inner]) + n.shape
-    a, b = (ir.reshape(ir.permute(s, order), shape) for s in product.src)
-    for m in reversed(chain):
-        a, b = _moved(m, a, b, k)
-    total = ir.sum_(ir.mul(a, b), [*range(k), *(k + i for i in axes)])
+    order = [*inner, *(i for i in range(len(terms.shape)) if i not in inner)]
+    shape = tuple([terms.shape[i] for i in inner]) + n.shape
+
+    def front(x: Node) -> Node:
+        return ir.reshape(ir.permute(x, order), shape)
+
+    if terms.op is Op.MUL and terms.src:
+        a, b = map(front, terms.src)
+        for m in reversed(chain):
+            a, b = _moved(m, a, b, k)
+        terms = ir.mul(a, b)
+    else:
+        terms = front(terms)
+        for m in reversed(chain):
+            terms = _LIFTED[m.op](m, terms, k)
+    total = ir.sum_(terms, [*range(k), *(k + i for i in axes)])
     return ir.reshape(total, total.shape[k:])
 
 

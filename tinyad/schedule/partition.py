@@ -24,10 +24,10 @@ from .position import Loop, Position, current, laid_over, resolved
 
 CAP: Final = 300  # operations in one kernel: LLVM costs about 45 µs a vector instruction
 PLACES: Final = 4  # a value needed in more places than this is stored
-AGAIN_SAME: Final = 16  # cost up to which a value is computed again in another pass of the same kernel
+AGAIN_SAME: Final = 32  # cost up to which a value is computed again in another pass of the same kernel
 AGAIN_ROW: Final = 3  # ... in another pass over a row, where it can be kept in scratch memory instead
 ROW_BYTES: Final = 16 << 10  # scratch memory of one row: a third of the first cache
-AGAIN_OTHER: Final = 8  # ... in another kernel, or repeatedly by an expansion
+AGAIN_OTHER: Final = 24  # ... in another kernel, or repeatedly by an expansion
 SEARCH: Final = 500  # groups visited at most to prove that a merge makes no cycle
 
 _COST: Final[dict[Op, int]] = {
@@ -53,11 +53,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Sink:
-    """A node that a group stores, where in memory, and at which of its loops."""
+    """A node that a group stores, where in memory, and at which of its loops (None: in the pass that computes it)."""
 
     node: Node
     target: Target
-    position: Position
+    position: Position | None
 
 
 @dataclass(eq=False, slots=True)
@@ -215,10 +215,10 @@ class _Partitioner:
             return None
         extra = round(cost * (sum(u.times for u in uses) - 1))
         if extra > AGAIN_ROW and len(uses) > 1 and len(groups) == 1:
-            row = self._row(n, uses)
-            if row:
+            row = self._row(n, list(uses))
+            size = math.prod(n.shape[i] for i in row) * n.dtype.itemsize
+            if row and size <= ROW_BYTES:
                 self.scratch[id(n)] = row
-                size = math.prod(n.shape[i] for i in row) * n.dtype.itemsize
                 self.reasons[id(n)] = f"row scratch: {len(uses)} passes read it, {size} bytes, {cost} operations each"
                 return None
         if extra > (AGAIN_SAME if len(groups) == 1 and len(uses) > 1 else AGAIN_OTHER):
@@ -227,23 +227,21 @@ class _Partitioner:
             return f"stored: a kernel ends at {self.cap} operations"
         return None
 
-    def _row(self, n: Node, uses: dict[Use, None]) -> tuple[int, ...]:
-        """The axes of `n` that run along a row which several passes of one kernel go through; () if it is no row.
+    def _row(self, n: Node, uses: list[Use]) -> tuple[int, ...]:
+        """The axes of `n` that run along a row which passes of one kernel go through; () if it is no row.
 
-        All uses must follow the same outermost loops of the group, and on the other axes loops of the same extents.
+        All uses must follow the same outermost loops of the group, and on the other axes loops of the same extents; one
+        at least must be a pass.
         """
-        group = next(iter(uses)).group.find()
-        if group.heavy or not group.domain:
-            return ()
-        place = {loop: i for i, loop in enumerate(group.loops)}
+        group = uses[0].group.find()
         positions = [current(u.position) for u in uses if u.position is not None]
-        if len(positions) < len(uses) or all(u.context is None for u in uses):
+        if group.heavy or len(positions) < len(uses) or all(u.context is None for u in uses):
             return ()
+        place = {loop: i for i, loop in enumerate(resolved(group.loops))}
         inner = next(p for p, u in zip(positions, uses) if u.context is not None)
         row = tuple([i for i, axis in enumerate(inner) if any(v.inner for v in axis)])
         depth = len({v for i, axis in enumerate(inner) if i not in row for v in axis})
-        size = math.prod(n.shape[i] for i in row) * n.dtype.itemsize
-        if not row or size > ROW_BYTES or any(not v.inner for i in row for v in inner[i]):
+        if any(not v.inner for i in row for v in inner[i]):
             return ()
         for p in positions:
             for i, axis in enumerate(p):
@@ -288,12 +286,24 @@ class _Partitioner:
             self._store_parts(n, set(readers))
         elif n.op is not Op.BUFFER:
             own = [Target(n)] if readers or id(n) in self.forced or not parts else []
+            group = None if parts else self._pass_host(n, uses, list(readers))
+            if group is not None:
+                group.sinks.append(Sink(n, Target(n), None))
+                self.stored[id(n)] = n
+                group.readers |= set(readers) - {group}
+                self._enter(n, self._first_pass(u for u in uses if u.group.find() is group))
+                return
             group = self._host(n, uses, list(readers))
             place = next((u.position for u in uses if u.group.find() is group), None)
             group = group or self._new(n)
             position = self._write(group, n, own + parts, place)
             group.readers |= set(readers) - {group}
             self._enter(n, Use(group, None, position))
+
+    def _first_pass(self, uses: Iterable[Use]) -> Use:
+        """The use in the reduction that runs first, with its group as it is now."""
+        u = min((u for u in uses if u.context), key=lambda u: self.place[id(u.context)])
+        return Use(u.group.find(), u.context, u.position, u.times)
 
     def _new(self, n: Node) -> Group:
         """A new group over the elements of `n`."""
@@ -332,10 +342,23 @@ class _Partitioner:
                 return g
         return None
 
+    def _pass_host(self, n: Node, uses: dict[Use, None], readers: list[Group]) -> Group | None:
+        """A group with a pass that goes through all of `n`, which can store it there for later passes and kernels."""
+        if not self.fuse or n.op in REDUCE or n.op in (Op.CALL, Op.SCATTER, Op.SCAN):
+            return None
+        for g in readers:
+            mine = [u for u in uses if u.group.find() is g]
+            if g.operations < self.cap:
+                row = self._row(n, mine)
+                if row and not any(_reaches(h, g) for h in readers if h is not g):
+                    self.scratch[id(n)] = row
+                    return g
+        return None
+
     def _inline(self, n: Node) -> None:
         uses = list(self.uses[id(n)])
         if id(n) in self.scratch:  # computed by the first pass only
-            uses = [min((u for u in uses if u.context), key=lambda u: self.place[id(u.context)])]
+            uses = [self._first_pass(uses)]
         elif n.op in REDUCE:
             uses = uses[:1]  # the same value everywhere
         for u in uses:
