@@ -228,5 +228,3 @@ class custom_vjp:
                     f"custom_vjp: {self._name} uses a tensor that derivatives pass through and that is not one of its "
                     f"arguments ({core.origins(n)}); pass it as an argument, or detach it"
                 )
-
-

@@ -24,9 +24,7 @@ def _unit_vectors(nodes: Sequence[Node]) -> list[Tensor]:
     out = []
     for n in nodes:
         column = ir.add(ir.iota(n.size), ir.const(start, INT64, (n.size,)))
-        hit = ir.eq(
-            ir.expand(row, (total, n.size)), ir.expand(ir.reshape(column, (1, n.size)), (total, n.size))
-        )
+        hit = ir.eq(ir.expand(row, (total, n.size)), ir.expand(ir.reshape(column, (1, n.size)), (total, n.size)))
         out.append(Tensor._of(ir.reshape(ir.cast(hit, n.dtype), (total, *n.shape))))
         start += n.size
     return out
