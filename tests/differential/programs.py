@@ -77,12 +77,13 @@ Reductions, scans, scatters and cat never share another one's kernel but as a pa
 does.
 """
 
-_ORDER = {d: HOST for d, HOST in [
-    (d, ir.HostFunction("sort", lambda a: np.sort(a, axis=-1) if a.ndim else a.copy(), lambda s: s, d))
+_SORT: Final = {
+    d: ir.HostFunction("sort", lambda a: np.sort(a, axis=-1) if a.ndim else a.copy(), lambda s: s, d)
     for d in DTYPES.values()
-]}  # fmt: skip
+}
 _FLOATS: Final = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, 2.0, 3.0, np.inf, -np.inf, np.nan, np.pi, 88.7,
-                  -103.9, 709.7, 1e-3, 0.9999, 1e5, 12345.678, 1e30, 1e300, 2.0**31, 2.0**63, -(2.0**31), 255.5]  # fmt: skip
+                  -103.9, 709.7, 1e-3, 0.9999, 1e5, 12345.678, 1e30, 1e300, 2.0**31, 2.0**63, -(2.0**31),
+                  255.5]  # fmt: skip
 
 
 def sample(rng: np.random.Generator, shape: Shape, dtype: DType, style: str) -> Array:
@@ -96,8 +97,9 @@ def sample(rng: np.random.Generator, shape: Shape, dtype: DType, style: str) -> 
         if style == "special":
             with np.errstate(over="ignore", under="ignore"):
                 out = out * 10.0 ** rng.integers(-4, 5, n)
-            odd = np.array([*_FLOATS, info.max, -info.max, info.tiny, -info.tiny, info.eps, 1 + info.eps,
-                            info.smallest_subnormal, -3 * info.smallest_subnormal, info.tiny / 2], np.float64)  # fmt: skip
+            least = info.smallest_subnormal
+            odd = np.array([*_FLOATS, info.max, -info.max, info.tiny, -info.tiny, info.eps, 1 + info.eps, least,
+                            -3 * least, info.tiny / 2], np.float64)  # fmt: skip
             out = np.where(rng.random(n) < 0.4, rng.choice(odd, n), out)
         with np.errstate(over="ignore"):
             return out.astype(dtype).reshape(shape)
@@ -106,8 +108,8 @@ def sample(rng: np.random.Generator, shape: Shape, dtype: DType, style: str) -> 
     out = rng.integers(low, 10, n).astype(dtype)
     if style == "special":
         bits = dtype.itemsize * 8
-        odd = np.array([limits.min, limits.max, limits.min + 1, limits.max - 1, 0, 1, bits - 1, bits, bits + 1, 2 * bits,
-                        *([-1, -2, -bits] if dtype.kind == "i" else [])], dtype)  # fmt: skip
+        odd = np.array([limits.min, limits.max, limits.min + 1, limits.max - 1, 0, 1, bits - 1, bits, bits + 1,
+                        2 * bits, *([-1, -2, -bits] if dtype.kind == "i" else [])], dtype)  # fmt: skip
         wide = rng.integers(limits.min, limits.max, n, dtype=dtype, endpoint=True)
         pick = rng.random(n)
         out = np.where(pick < 0.3, rng.choice(odd, n), np.where(pick < 0.5, wide, out))
@@ -280,8 +282,9 @@ class Generator:
             size = self.one([d for d in (0, 2, 3, 8) if d * a.size <= LARGEST])
             return ir.expand(wide, (*a.shape[:at], size, *a.shape[at:]))
         if op is Op.PAD:
-            spec = [(self.int(0, 2), self.int(0, 2), self.one((0, 0, 1, 2))) if self.chance(0.7) else (0, 0, 0) for _ in axes]
-            padded = ir.pad(a, spec)
+            some = [self.chance(0.7) for _ in axes]
+            room = [(self.int(0, 2), self.int(0, 2), self.one((0, 0, 1, 2))) for _ in axes]
+            padded = ir.pad(a, [r if s else (0, 0, 0) for r, s in zip(room, some, strict=True)])
             return padded if padded.size <= LARGEST else a
         if op is Op.SHRINK:
             spec = []
@@ -330,7 +333,7 @@ class Generator:
             return ir.fence(a)
         if pick == 2:
             return ir.custom(a, [a], [self.any()], lambda res, g: (g,))
-        return ir.call(_ORDER[a.dtype], a)
+        return ir.call(_SORT[a.dtype], a)
 
     # patterns -----------------------------------------------------------------------------------------------------
     def finite(self, shape: Shape, dtype: DType) -> Node:
@@ -470,7 +473,7 @@ class Generator:
                 return self.matmul(a, self.stored((shape[1], 6), dtype))
             return ir.reduce(Op(base), a, (int(kernel == "row"),))
         if base == "call":
-            return ir.call(_ORDER[dtype], a)
+            return ir.call(_SORT[dtype], a)
         if base in ("detach", "custom", "input", "buffer"):
             if base == "detach":
                 a = ir.detach(a)
@@ -495,8 +498,8 @@ class Generator:
             from_ = self.one([d for d in DTYPES.values() if d is not dtype])
             return ir.cast(self.stored(shape, from_, "special"), dtype)
         if op is Op.BITCAST:
-            from_ = self.one([d for d in DTYPES.values() if d.itemsize == dtype.itemsize and d is not dtype and d is not BOOL])
-            return ir.bitcast(self.stored(shape, from_, "special"), dtype)
+            fit = [d for d in DTYPES.values() if d.itemsize == dtype.itemsize and d is not dtype and d is not BOOL]
+            return ir.bitcast(self.stored(shape, self.one(fit), "special"), dtype)
         if op in ir.UNARY:
             return ir.unary(op, a)
         if op in ir.BINARY:

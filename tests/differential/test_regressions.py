@@ -32,7 +32,8 @@ def test_zero_fill_of_bools() -> None:
     """PAD and SKEW of a bool, and SCATTER(SET), filled with the integer 0, which is no bool."""
     b = stored([[True, False, True], [True, True, False]])
     idx = stored([[0, 1, 0], [1, 1, 3]])
-    holds(ir.pad(ir.not_(b), [(1, 0, 0), (0, 1, 1)]), ir.skew(ir.not_(b), 1, 0, -2, 1, 4), ir.scatter("set", b, idx, 1, 4))
+    c = ir.not_(b)
+    holds(ir.pad(c, [(1, 0, 0), (0, 1, 1)]), ir.skew(c, 1, 0, -2, 1, 4), ir.scatter("set", b, idx, 1, 4))
 
 
 @pytest.mark.parametrize("kind", ir.SCANS)
