@@ -180,7 +180,8 @@ class _Partitioner:
             if n.size == 0:
                 continue
             if n.op in ir.LEAF:
-                self._merge_readers(n)
+                if n.op is Op.BUFFER:
+                    self._merge_readers(n)
                 if id(n) in self.targets or n.op is not Op.BUFFER and id(n) in self.forced:
                     self._store(n)
                 continue
@@ -190,6 +191,7 @@ class _Partitioner:
             else:
                 self.reasons[id(n)] = reason
                 self._store(n)
+                self._merge_readers(n)
         groups = [g for g in self.groups if g.merged is None]
         return Partition(_in_order(groups), self.stored, self.views, self.contractions, self.scratch, self.reasons)
 
@@ -230,8 +232,8 @@ class _Partitioner:
     def _row(self, n: Node, uses: list[Use]) -> tuple[int, ...]:
         """The axes of `n` that run along a row which passes of one kernel go through; () if it is no row.
 
-        All uses must follow the same outermost loops of the group, and on the other axes loops of the same extents; one
-        at least must be a pass.
+        All uses must follow the same outermost loops of the group, and on the other axes, which are the last ones,
+        loops of the same extents. One use at least must be in a pass, and each turn of that pass another element.
         """
         group = uses[0].group.find()
         positions = [current(u.position) for u in uses if u.position is not None]
@@ -241,8 +243,18 @@ class _Partitioner:
         inner = next(p for p, u in zip(positions, uses) if u.context is not None)
         row = tuple([i for i, axis in enumerate(inner) if any(v.inner for v in axis)])
         depth = len({v for i, axis in enumerate(inner) if i not in row for v in axis})
-        if any(not v.inner for i in row for v in inner[i]):
+        last = [i for i, axis in enumerate(inner) if axis]
+        if not row or last[-len(row) :] != list(row) or any(not v.inner for i in row for v in inner[i]):
             return ()
+        passes = {id(r): p for r, p in group.passes}
+        for u in uses:
+            if u.context is not None:
+                outer = passes.get(id(u.context))
+                turns = math.prod(u.context.src[0].shape[i] for i in u.context.arg)
+                if outer is None or len({*chain(*current(outer))}) != depth:
+                    return ()
+                if turns != math.prod(n.shape[i] for i in row):
+                    return ()
         for p in positions:
             for i, axis in enumerate(p):
                 if i in row:
@@ -389,20 +401,20 @@ class _Partitioner:
                 self._use(s, Use(g, u.context, p if n.op is Op.SCAN else None))
         else:
             passes_on = _THROUGH.get(n.op, _through_other)
-            repeated = n.op is Op.EXPAND and not _repeats(n, p, g.loops)
+            once = n.op in ELEMENTWISE or n.op is Op.PAD or n.op is Op.EXPAND and not _repeats(n, p, g.loops)
             for s, place in zip(n.src, passes_on(n, p)):
-                times = u.times if repeated or n.op in ELEMENTWISE else u.times * n.size / max(s.size, 1)
+                times = u.times if once else u.times * n.size / max(s.size, 1)
                 self._use(s, Use(g, u.context, place, times))
 
     def _use(self, s: Node, u: Use) -> None:
         self.uses[id(s)][u] = None
 
-    def _merge_readers(self, leaf: Node) -> None:
-        """Groups that read one leaf at the same place become one kernel if neither needs the other's result."""
-        if not self.fuse or leaf.op is not Op.BUFFER or not leaf.shape:
+    def _merge_readers(self, n: Node) -> None:
+        """Groups that read a stored array at the same place become one kernel if neither needs the other's result."""
+        if not self.fuse or not n.shape:
             return
         by_place: dict[object, Group] = {}
-        for u in list(self.uses[id(leaf)])[:16]:
+        for u in list(self.uses[id(n)])[:16]:
             g = u.group.find()
             if u.position is None or g.heavy is not None:
                 continue
