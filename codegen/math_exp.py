@@ -5,7 +5,8 @@ the low bits of the sum, from where it is shifted into exponents. With ln 2 = HI
 it is a multiple of the last place of HIGH and less than 1. Then e^r = 1 + r + r² P(r).
 
 All coefficients of `codegen` were computed for it: Remez exchange in 50-digit arithmetic for the relative error of
-the function, each then rounded to the nearest number of the type. Errors given are those of the polynomial alone;
+the function, each rounded to the nearest number of the type (for the shortest polynomials one by one from the lowest,
+the rest fitted again each time). Errors given are those of the rounded polynomial alone, in exact arithmetic;
 `codegen.math.MAX_ULP` has those of the code.
 """
 
@@ -33,7 +34,7 @@ class Exp:
 
 
 EXP: Final = {
-    # P, degree 4: relative error of expm1 2^-26.0
+    # P, degree 4: relative error of expm1 2^-26.1
     32: Exp(
         1.5 * 2.0**23,
         1.4426950216293335,
@@ -42,7 +43,7 @@ EXP: Final = {
         -104.0,
         89.0,
         20.0,
-        (0.5, 0.1666654646396637, 0.041666291654109955, 0.008366265334188938, 0.0013945865212008357),
+        (0.5, 0.16666539013385773, 0.04166661202907562, 0.008367126807570457, 0.0013917002361267805),
     ),
     # P, degree 10: 2^-61.7
     64: Exp(

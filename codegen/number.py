@@ -40,9 +40,6 @@ class Num:
     def __sub__(self, y: "Number") -> "Num":
         return self._binary("fsub", "sub", y)
 
-    def __rsub__(self, y: "Number") -> "Num":
-        return self.like(y) - self
-
     def __mul__(self, y: "Number") -> "Num":
         return self._binary("fmul", "mul", y)
 
