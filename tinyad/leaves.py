@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from . import buffer, ir
-from .dtypes import DEFAULT_FLOAT, as_dtype, default_of
+from .dtypes import DEFAULT_FLOAT, as_dtype, default_of, promote
 from .errors import DTypeError
-from .ir import GRAD, Node
+from .ir import GRAD, DType, Node
 
 
 def stored(array: np.ndarray[Any, Any], dtype: Any = None) -> Node:
@@ -26,8 +26,8 @@ def leaf(data: Any, dtype: Any, requires_grad: bool) -> Node:
     if isinstance(data, (bool, int, float)) and not isinstance(data, np.generic) and dtype is None:
         dtype = default_of(data)
     array = np.asarray(data)
-    if dtype is None and array.dtype == np.float64 and isinstance(data, (list, tuple)) and not _has_dtype(data):
-        dtype = DEFAULT_FLOAT
+    if dtype is None and array.dtype == np.float64 and isinstance(data, (list, tuple)):
+        dtype = _float_of(data)
     if array.dtype.kind not in "biuf":
         raise DTypeError(f"cannot make a tensor from {type(data).__name__} of dtype {array.dtype}")
     n = stored(array, dtype)
@@ -38,8 +38,15 @@ def leaf(data: Any, dtype: Any, requires_grad: bool) -> Node:
     return n
 
 
-def _has_dtype(data: Any) -> bool:
-    """Whether something with a dtype of its own (an array, a NumPy scalar, a tensor) stands in nested sequences."""
-    if isinstance(data, (list, tuple)):
-        return any(map(_has_dtype, data))
-    return hasattr(data, "dtype")
+def _float_of(data: Any) -> DType:
+    """The common float dtype of the leaves of nested sequences; Python numbers are weak."""
+    stack = [data]
+    dtype: DType | None = None
+    while stack:
+        x = stack.pop()
+        if isinstance(x, (list, tuple)):
+            stack.extend(x)
+        elif hasattr(x, "dtype"):
+            own = as_dtype(x.dtype)
+            dtype = own if dtype is None else promote(dtype, own)
+    return dtype if dtype is not None and dtype.kind == "f" else DEFAULT_FLOAT

@@ -227,8 +227,8 @@ class Tensor:
         return t
 
     def _bind(self, n: Node) -> None:
-        if n.handle is not None and history.held(n):
-            n = ir.alias(n)
+        if n.op is Op.CONST or n.handle is not None and history.held(n):
+            n = ir.alias(n)  # a variable of its own: movement never folds it, no two handles share it
         if n.site is None:
             n.site = sites.capture()
         self.node = n

@@ -30,7 +30,9 @@ def samples_of(record, dtype):
 def check(record, sample, dtype, compiled=False):
     got = values(invoke(record, sample), compiled)
     with np.errstate(all="ignore"):
-        want = record.reference(*widened(sample.args, record), **{k: widened(v, record) for k, v in sample.kwargs.items()})
+        want = record.reference(
+            *widened(sample.args, record), **{k: widened(v, record) for k, v in sample.kwargs.items()}
+        )
     want = list(want) if isinstance(want, (list, tuple)) else [want]
     assert len(got) == len(want)
     for g, w in zip(got, want, strict=True):

@@ -38,8 +38,8 @@ class _Plan:
     """An index resolved against a shape.
 
     `spec`: per axis of the array (start, stop, step) with step > 0, kept with size 1 for an int; `flipped`: the axes
-    read backwards; `items`: what stands in the index, in order: ("new", -1), ("slice", axis), ("int", axis) or
-    ("array", axis); `arrays`: the places of each "array" axis, in order.
+    read backwards; `items`: what stands in the index, in order: ("new", -1), ("gap", -1) for an ellipsis of no axes,
+    ("slice", axis), ("int", axis) or ("array", axis); `arrays`: the places of each "array" axis, in order.
     """
 
     spec: list[tuple[int, int, int]]
@@ -85,7 +85,8 @@ def _entries(x: Node, index: Index) -> list[Any]:
             f"too many indices for array: array is {rank}-dimensional, but {used} were indexed ({origins(x)})"
         )
     at = len(items) if dots < 0 else dots
-    return items[:at] + [slice(None)] * (rank - used) + items[at:]
+    gap = [_GAP] if dots >= 0 and used == rank else []  # an ellipsis for no axes still separates index arrays
+    return items[:at] + [slice(None)] * (rank - used) + gap + items[at:]
 
 
 def _mask_mismatch(axis: int, n: int, m: int, x: Node) -> IndexError:
@@ -93,6 +94,9 @@ def _mask_mismatch(axis: int, n: int, m: int, x: Node) -> IndexError:
         f"boolean index did not match indexed array along axis {axis}; size of axis is {n} but size of corresponding "
         f"boolean axis is {m} ({origins(x)})"
     )
+
+
+_GAP: Final = object()
 
 
 class _Scalar:
@@ -113,7 +117,7 @@ class _Masked:
 def _resolve(x: Node, index: Index) -> tuple[Node, _Plan]:
     """The index against the array; the array comes back with an axis of size 1 for every single bool."""
     items = _entries(x, index)
-    places = [k for k, e in enumerate(e for e in items if e is not None) if isinstance(e, _Scalar)]
+    places = [k for k, e in enumerate(e for e in items if e is not None and e is not _GAP) if isinstance(e, _Scalar)]
     if places:
         sizes = list(x.shape)
         for k in places:
@@ -123,8 +127,8 @@ def _resolve(x: Node, index: Index) -> tuple[Node, _Plan]:
     nonzero: dict[int, tuple[Array, ...]] = {}
     axis = 0
     for e in items:
-        if e is None:
-            plan.items.append(("new", -1))
+        if e is None or e is _GAP:
+            plan.items.append(("new" if e is None else "gap", -1))
             continue
         n = x.shape[axis]
         if isinstance(e, slice):
@@ -245,7 +249,7 @@ def _result_layout(plan: _Plan, sizes: Shape, shape: Shape) -> tuple[list[int], 
             final.append(1)
         elif kind == "slice":
             final.append(next(left))
-        elif not placed:
+        elif kind != "gap" and not placed:
             final.extend(shape)
             placed = True
     return order, tuple(final)
@@ -262,7 +266,9 @@ def get_item(x: Node, index: Index) -> Node:
     x, plan = _resolve(x, index)
     part = ir.flip(ir.shrink(x, plan.spec), plan.flipped)
     if not plan.arrays:
-        return ir.reshape(part, tuple(1 if k == "new" else part.shape[i] for k, i in plan.items if k != "int"))
+        return ir.reshape(
+            part, tuple(1 if k == "new" else part.shape[i] for k, i in plan.items if k not in ("int", "gap"))
+        )
     flat, shape = _flat_places(plan, part)
     order, rest = _front(part, plan)
     rows = ir.reshape(ir.permute(part, order), (math.prod(part.shape[i] for i in plan.axes("array")), *rest))
@@ -301,7 +307,7 @@ def set_item(x: Node, index: Index, value: Operand) -> Node:
     x, plan = _resolve(x, index)
     part = ir.flip(ir.shrink(x, plan.spec), plan.flipped)
     if not plan.arrays:
-        target = tuple(1 if k == "new" else part.shape[i] for k, i in plan.items if k != "int")
+        target = tuple(1 if k == "new" else part.shape[i] for k, i in plan.items if k not in ("int", "gap"))
         v = ir.reshape(_into(value, target, x), part.shape)
     else:
         v = _scattered(part, plan, value, x)

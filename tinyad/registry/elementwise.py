@@ -20,30 +20,86 @@ def _erf(x: Any) -> Any:
     return erf(x)
 
 
-def _unary(name: str, reference: Reference, kinds: str = ALL, result: str = "float", orders: int = 2,
-           domain: tuple[float, float] = (-2.0, 2.0), kinks: tuple[Kink, ...] = (), ulps: float = 4,
-           ends: bool = True, wide: bool = True, aliases: tuple[str, ...] = (), linear: bool = False) -> Record:  # fmt: skip
+def _unary(
+    name: str,
+    reference: Reference,
+    kinds: str = ALL,
+    result: str = "float",
+    orders: int = 2,
+    domain: tuple[float, float] = (-2.0, 2.0),
+    kinks: tuple[Kink, ...] = (),
+    ulps: float = 4,
+    ends: bool = True,
+    wide: bool = True,
+    aliases: tuple[str, ...] = (),
+    linear: bool = False,
+) -> Record:
     low, high = domain
     refused = Bad((np.zeros(2, "float64" if "f" not in kinds else "bool"),), DTypeError, "not ")
-    return Record(name, "elementwise", kinds, unary_samples(ends=ends), reference, result, orders,
-                  at(on((2, 3), low=low, high=high), on((), low=low, high=high)) if orders else None, kinks,
-                  (refused,) if kinds != ALL else (), linear, ulps, 0, wide, aliases)  # fmt: skip
+    return Record(
+        name,
+        "elementwise",
+        kinds,
+        unary_samples(ends=ends),
+        reference,
+        result,
+        orders,
+        at(on((2, 3), low=low, high=high), on((), low=low, high=high)) if orders else None,
+        kinks,
+        (refused,) if kinds != ALL else (),
+        linear,
+        ulps,
+        0,
+        wide,
+        aliases,
+    )
 
 
-def _binary(name: str, reference: Reference, kinds: str = ALL, result: str = "same", orders: int = 2,
-            domain: tuple[float, float] = (0.3, 2.0), kinks: tuple[Kink, ...] = (), ulps: float = 4,
-            ends: bool = True, nonzero: bool = False, wide: bool = True, aliases: tuple[str, ...] = (),
-            linear: bool = False) -> Record:  # fmt: skip
+def _binary(
+    name: str,
+    reference: Reference,
+    kinds: str = ALL,
+    result: str = "same",
+    orders: int = 2,
+    domain: tuple[float, float] = (0.3, 2.0),
+    kinks: tuple[Kink, ...] = (),
+    ulps: float = 4,
+    ends: bool = True,
+    nonzero: bool = False,
+    wide: bool = True,
+    aliases: tuple[str, ...] = (),
+    linear: bool = False,
+) -> Record:
     low, high = domain
-    errors = [Bad((np.zeros(3, d), np.zeros(4, d)), ShapeError, "operands could not be broadcast together with shapes (3,) (4,)")
-              for d in ["float32" if "f" in kinds else "int32"]]  # fmt: skip
+    errors = [
+        Bad(
+            (np.zeros(3, d), np.zeros(4, d)),
+            ShapeError,
+            "operands could not be broadcast together with shapes (3,) (4,)",
+        )
+        for d in ["float32" if "f" in kinds else "int32"]
+    ]
     if "f" not in kinds:
         errors.append(Bad((np.zeros(3), np.zeros(3)), DTypeError, "not defined for dtype float64"))
     elif "b" not in kinds:
         errors.append(Bad((np.zeros(3, bool), np.zeros(3, bool)), DTypeError, "not defined for dtype bool"))
-    return Record(name, "elementwise", kinds, binary_samples(ends=ends, nonzero=nonzero), reference, result, orders,
-                  at(on((2, 3), (3,), low=low, high=high)) if orders else None, kinks, tuple(errors), linear, ulps, 0,
-                  wide, aliases)  # fmt: skip
+    return Record(
+        name,
+        "elementwise",
+        kinds,
+        binary_samples(ends=ends, nonzero=nonzero),
+        reference,
+        result,
+        orders,
+        at(on((2, 3), (3,), low=low, high=high)) if orders else None,
+        kinks,
+        tuple(errors),
+        linear,
+        ulps,
+        0,
+        wide,
+        aliases,
+    )
 
 
 def _logical(f: Reference) -> Reference:
@@ -111,34 +167,103 @@ RECORDS: Final = (
     _unary("tan", np.tan, domain=(-1, 1), ulps=6),
     _unary("tanh", np.tanh),
     _unary("trunc", np.trunc, ALL, "same", domain=(0.1, 0.9), kinks=(Kink(_zero(), _NONE),)),
-    Record("round", "elementwise", ALL, fixed(on((7,)), on((3, 4)), on((5,), decimals=1, low=-400, high=400),
-           on((5,), decimals=-2, low=-100, high=100), on(())), _round,
-           orders=2, smooth=at(on((3,), low=0.1, high=0.4)), kinks=(Kink((np.array([0.5]),), _NONE),), ulps=2),
-    Record("nan_to_num", "elementwise", ALL, unary_samples(), np.nan_to_num, orders=2, smooth=at(on((3,))), wide=False,
-           kinks=(Kink((np.array([np.nan, np.inf, 1.0]),), (np.array([0.0, 0.0, 1.0]),)),)),
-    Record("astype", "elementwise", ALL, fixed(call(Of(3, 4), "float64"), call(Of(5), "bool"), call(Of(0), "int8")),
-           lambda x, dtype: x.astype(dtype), "any", orders=2, smooth=at(call(Of(3), "float64")), wide=False, linear=True,
-           errors=(Bad((np.zeros(2), "complex128"), DTypeError, "dtype complex128 is not supported"),)),
+    Record(
+        "round",
+        "elementwise",
+        ALL,
+        fixed(
+            on((7,)),
+            on((3, 4)),
+            on((5,), decimals=1, low=-400, high=400),
+            on((5,), decimals=-2, low=-100, high=100),
+            on(()),
+        ),
+        _round,
+        orders=2,
+        smooth=at(on((3,), low=0.1, high=0.4)),
+        kinks=(Kink((np.array([0.5]),), _NONE),),
+        ulps=2,
+    ),
+    Record(
+        "nan_to_num",
+        "elementwise",
+        ALL,
+        unary_samples(),
+        np.nan_to_num,
+        orders=2,
+        smooth=at(on((3,))),
+        wide=False,
+        kinks=(Kink((np.array([np.nan, np.inf, 1.0]),), (np.array([0.0, 0.0, 1.0]),)),),
+    ),
+    Record(
+        "astype",
+        "elementwise",
+        ALL,
+        fixed(call(Of(3, 4), "float64"), call(Of(5), "bool"), call(Of(0), "int8")),
+        lambda x, dtype: x.astype(dtype),
+        "any",
+        orders=2,
+        smooth=at(call(Of(3), "float64")),
+        wide=False,
+        linear=True,
+        errors=(Bad((np.zeros(2), "complex128"), DTypeError, "dtype complex128 is not supported"),),
+    ),
     _binary("add", np.add, linear=True),
     _binary("subtract", np.subtract, NUMBER, linear=True),
     _binary("multiply", np.multiply),
     _binary("divide", lambda a, b: np.true_divide(a, b), result="float", aliases=("true_divide",)),
     _binary("floor_divide", _as_int8(np.floor_divide), result="number", orders=0, nonzero=True, ends=False, wide=False),
-    _binary("remainder", _as_int8(np.remainder), result="number", nonzero=True, ends=False, wide=False, aliases=("mod",),
-            domain=(0.35, 0.6)),
-    _binary("fmod", _as_int8(np.fmod), result="number", nonzero=True, ends=False, wide=False, orders=1, domain=(0.35, 0.6)),
-    Record("pow", "elementwise", ALL, binary_samples(0, 4, ends=False), _pow, "number", 2,
-           at(on((2, 3), (3,), low=0.3, high=2), call(Of(3), 2), call(Of(3), -3), call(Of(3, low=0.5), 0.5), call(Of(3), 5.0)),
-           kinks=(Kink((np.array([0.0]), 2), _NONE), Kink((np.array([0.0]), 1), _ONE), Kink((np.array([0.0]), 0), _NONE)),
-           errors=(Bad((np.arange(3), -1), ValueError, "Integers to negative integer powers are not allowed."),),
-           aliases=("power",)),
-    _binary("maximum", np.maximum, kinks=(Kink((np.array([1.0]), np.array([1.0])), (np.array([0.5]), np.array([0.5]))),)),
-    _binary("minimum", np.minimum, kinks=(Kink((np.array([1.0]), np.array([1.0])), (np.array([0.5]), np.array([0.5]))),)),
+    _binary(
+        "remainder",
+        _as_int8(np.remainder),
+        result="number",
+        nonzero=True,
+        ends=False,
+        wide=False,
+        aliases=("mod",),
+        domain=(0.35, 0.6),
+    ),
+    _binary(
+        "fmod", _as_int8(np.fmod), result="number", nonzero=True, ends=False, wide=False, orders=1, domain=(0.35, 0.6)
+    ),
+    Record(
+        "pow",
+        "elementwise",
+        ALL,
+        binary_samples(0, 4, ends=False),
+        _pow,
+        "number",
+        2,
+        at(
+            on((2, 3), (3,), low=0.3, high=2),
+            call(Of(3), 2),
+            call(Of(3), -3),
+            call(Of(3, low=0.5), 0.5),
+            call(Of(3), 5.0),
+        ),
+        kinks=(Kink((np.array([0.0]), 2), _NONE), Kink((np.array([0.0]), 1), _ONE), Kink((np.array([0.0]), 0), _NONE)),
+        errors=(Bad((np.arange(3), -1), ValueError, "Integers to negative integer powers are not allowed."),),
+        aliases=("power",),
+    ),
+    _binary(
+        "maximum", np.maximum, kinks=(Kink((np.array([1.0]), np.array([1.0])), (np.array([0.5]), np.array([0.5]))),)
+    ),
+    _binary(
+        "minimum", np.minimum, kinks=(Kink((np.array([1.0]), np.array([1.0])), (np.array([0.5]), np.array([0.5]))),)
+    ),
     _binary("atan2", np.arctan2, result="float", aliases=("arctan2",)),
-    _binary("hypot", lambda a, b: np.hypot(a, b), result="float",
-            kinks=(Kink((np.array([0.0]), np.array([0.0])), (np.array([0.0]), np.array([0.0]))),)),
-    _binary("logaddexp", np.logaddexp, result="float",
-            kinks=(Kink((np.array([2.0]), np.array([2.0])), (np.array([0.5]), np.array([0.5]))),)),
+    _binary(
+        "hypot",
+        lambda a, b: np.hypot(a, b),
+        result="float",
+        kinks=(Kink((np.array([0.0]), np.array([0.0])), (np.array([0.0]), np.array([0.0]))),),
+    ),
+    _binary(
+        "logaddexp",
+        np.logaddexp,
+        result="float",
+        kinks=(Kink((np.array([2.0]), np.array([2.0])), (np.array([0.5]), np.array([0.5]))),),
+    ),
     _binary("copysign", np.copysign, result="float"),
     _binary("nextafter", _nextafter, result="float", orders=0, wide=False),
     _binary("less", np.less, result="bool", orders=0),
@@ -153,21 +278,63 @@ RECORDS: Final = (
     _binary("bitwise_and", np.bitwise_and, BITS, orders=0),
     _binary("bitwise_or", np.bitwise_or, BITS, orders=0),
     _binary("bitwise_xor", np.bitwise_xor, BITS, orders=0),
-    Record("bitwise_left_shift", "elementwise", INTEGER, binary_samples(0, 7, ends=False), np.left_shift, aliases=("left_shift",),
-           errors=(Bad((np.zeros(2, bool), np.zeros(2, bool)), DTypeError, "not defined for dtype bool"),)),
-    Record("bitwise_right_shift", "elementwise", INTEGER, binary_samples(0, 7, ends=False), np.right_shift, aliases=("right_shift",),
-           errors=(Bad((np.zeros(2), np.zeros(2)), DTypeError, "not defined for dtype float64"),)),
-    Record("where", "elementwise", ALL, fixed(
-               call(np.array([[True], [False], [True]]), Of(3, 4), Of(4)),
-               call(np.array([True, False]), Of(2), Of(1)), call(np.array(True), Of(), Of(0))),
-           np.where, orders=2, smooth=at(call(np.array([True, False]), Of(2), Of(2))),
-           kinks=(Kink((np.array([True, False]), np.array([np.inf, 1.0]), np.array([0.0, np.nan])),
-                       (None, np.array([1.0, 0.0]), np.array([0.0, 1.0]))),), wide=False),
-    Record("clip", "elementwise", "iuf", fixed(call(Of(5, 3), 1, 2), call(Of(7), min=1), call(Of(7), None, 2), call(Of(4, 3), Of(3), 3)),
-           lambda x, min=None, max=None: np.clip(x, min, max), orders=2,
-           smooth=at(call(Of(9), -1, 2), call(Of(4, 3), Of(3), 3.0)),
-           kinks=(Kink((np.array([0.0, 1.0, 2.0, 3.0]), 1.0, 2.0), (np.array([0.0, 0.5, 0.5, 0.0]),)),), wide=False),
-    Record("lerp", "elementwise", "f", fixed(on((3,), (3,), (1,)), call(Of(2, 3), Of(3), 0.25)),
-           lambda a, b, t: a + t * (b - a), orders=2, smooth=at(on((3,), (3,), (1,))), scale=8),
-)  # fmt: skip
-
+    Record(
+        "bitwise_left_shift",
+        "elementwise",
+        INTEGER,
+        binary_samples(0, 7, ends=False),
+        np.left_shift,
+        aliases=("left_shift",),
+        errors=(Bad((np.zeros(2, bool), np.zeros(2, bool)), DTypeError, "not defined for dtype bool"),),
+    ),
+    Record(
+        "bitwise_right_shift",
+        "elementwise",
+        INTEGER,
+        binary_samples(0, 7, ends=False),
+        np.right_shift,
+        aliases=("right_shift",),
+        errors=(Bad((np.zeros(2), np.zeros(2)), DTypeError, "not defined for dtype float64"),),
+    ),
+    Record(
+        "where",
+        "elementwise",
+        ALL,
+        fixed(
+            call(np.array([[True], [False], [True]]), Of(3, 4), Of(4)),
+            call(np.array([True, False]), Of(2), Of(1)),
+            call(np.array(True), Of(), Of(0)),
+        ),
+        np.where,
+        orders=2,
+        smooth=at(call(np.array([True, False]), Of(2), Of(2))),
+        kinks=(
+            Kink(
+                (np.array([True, False]), np.array([np.inf, 1.0]), np.array([0.0, np.nan])),
+                (None, np.array([1.0, 0.0]), np.array([0.0, 1.0])),
+            ),
+        ),
+        wide=False,
+    ),
+    Record(
+        "clip",
+        "elementwise",
+        "iuf",
+        fixed(call(Of(5, 3), 1, 2), call(Of(7), min=1), call(Of(7), None, 2), call(Of(4, 3), Of(3), 3)),
+        lambda x, min=None, max=None: np.clip(x, min, max),
+        orders=2,
+        smooth=at(call(Of(9), -1, 2), call(Of(4, 3), Of(3), 3.0)),
+        kinks=(Kink((np.array([0.0, 1.0, 2.0, 3.0]), 1.0, 2.0), (np.array([0.0, 0.5, 0.5, 0.0]),)),),
+        wide=False,
+    ),
+    Record(
+        "lerp",
+        "elementwise",
+        "f",
+        fixed(on((3,), (3,), (1,)), call(Of(2, 3), Of(3), 0.25)),
+        lambda a, b, t: a + t * (b - a),
+        orders=2,
+        smooth=at(on((3,), (3,), (1,))),
+        scale=8,
+    ),
+)

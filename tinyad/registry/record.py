@@ -77,11 +77,11 @@ class Record:
     aliases: tuple[str, ...] = ()
 
     @property
-    def function(self) -> Callable[..., Any]:
+    def function(self) -> Any:
         """The public function."""
         import tinyad
 
-        found: Callable[..., Any] = functools.reduce(getattr, self.name.split("."), tinyad)  # type: ignore[arg-type]
+        found: Any = functools.reduce(getattr, self.name.split("."), tinyad)
         return found
 
     @property
@@ -93,9 +93,9 @@ class Record:
 RESULTS: Final[dict[str, Callable[[DType], DType]]] = {
     "same": lambda d: d,
     "float": lambda d: d if d.kind == "f" else DTYPES["f32"],
-    "bool": lambda d: DTYPES["b1"],
-    "int64": lambda d: DTYPES["i64"],
-    "float32": lambda d: DTYPES["f32"],
+    "bool": lambda _: DTYPES["b1"],
+    "int64": lambda _: DTYPES["i64"],
+    "float32": lambda _: DTYPES["f32"],
     "segment": lambda d: DTYPES["i64"] if d.kind == "b" else d,
     "total": lambda d: d if d.kind == "f" else DTYPES["u64"] if d.kind == "u" else DTYPES["i64"],
     "number": lambda d: DTYPES["i8"] if d.kind == "b" else d,
@@ -106,7 +106,25 @@ RESULTS: Final[dict[str, Callable[[DType], DType]]] = {
 # sample inputs ----------------------------------------------------------------------------------------------------
 SHAPES: Final = ((), (0,), (1,), (7,), (3, 5), (2, 0, 3))
 PAIRS: Final = (((), ()), ((7,), (7,)), ((3, 1), (1, 5)), ((5,), ()), ((0,), (1,)), ((2, 3, 4), (3, 1)))
-SPECIAL: Final = (0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, -2.5, 3.0, 1.5, 30.0, -30.0, 700.0, -700.0, np.inf, -np.inf, np.nan)
+SPECIAL: Final = (
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    0.5,
+    -0.5,
+    2.0,
+    -2.5,
+    3.0,
+    1.5,
+    30.0,
+    -30.0,
+    700.0,
+    -700.0,
+    np.inf,
+    -np.inf,
+    np.nan,
+)
 
 
 def draw(rng: Rng, shape: Sequence[int], dtype: DType, low: float = -4.0, high: float = 4.0) -> Array:
