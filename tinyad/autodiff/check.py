@@ -61,7 +61,9 @@ def _check(
         if g is not None:
             reverse = ir.add(reverse, inner(g, v))
     forward = tangent([s], xs, vs)[0] or zero
-    moved = [values | {x: values[x] + h * values[v] for x, v in zip(xs, vs, strict=True)} for h in (STEP, -STEP)]
+    moved = [
+        values | {x: np.asarray(values[x] + h * values[v]) for x, v in zip(xs, vs, strict=True)} for h in (STEP, -STEP)
+    ]
     high, low = (evaluate(s, m) for m in moved)
     expected = (high - low) / (2 * STEP)
     for mode, node in ("reverse", reverse), ("forward", forward):
