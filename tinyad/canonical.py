@@ -128,7 +128,7 @@ def rebuild(c: Canonical) -> list[Node]:
         if op is Op.CONST and not isinstance(arg, Parameter):
             n = Node(op, (), old.arg, shape, dtype)
         else:
-            n = _without_empty(Node(op, tuple([out[i] for i in src]), arg, shape, dtype))
+            n = _folded(Node(op, tuple([out[i] for i in src]), arg, shape, dtype))
         n.site = old.site
         out.append(n)
     return out
@@ -157,8 +157,13 @@ def reduce_kind(op: Op) -> str:
     return _REDUCE_KIND[op]
 
 
-def _without_empty(n: Node) -> Node:
-    """`n`, or a constant if it has elements but none of its sources' elements can reach it."""
+_UNIFORM: Final = frozenset({Op.RESHAPE, Op.PERMUTE, Op.EXPAND, Op.SHRINK, Op.FLIP})
+
+
+def _folded(n: Node) -> Node:
+    """`n`, or a constant if it moves one, or if it has elements but none of its sources' elements can reach it."""
+    if n.op in _UNIFORM and n.src[0].op is Op.CONST:
+        return Node(Op.CONST, (), n.src[0].arg, n.shape, n.dtype)
     if not n.src or 0 in n.shape or not any(0 in s.shape for s in n.src):
         return n
     if n.op in ir.REDUCE:

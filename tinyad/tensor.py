@@ -216,8 +216,8 @@ class Tensor:
         t.grad = None
         if _state.grad_off:
             n = ir.detach(n)
-        elif n.handle is not None and history.held(n):
-            n = ir.alias(n)
+        elif n.op is Op.CONST or n.handle is not None and history.held(n):
+            n = ir.alias(n)  # a variable of its own: movement never folds it, no two handles share it
         if n.site is None:
             n.site = sites.capture()
         t.node = n
