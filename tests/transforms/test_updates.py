@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tinyad as ad
-from tinyad import nn, optim
+from tinyad import history, nn, optim
 from tinyad.ir import toposort
 
 STEPS = 2000
@@ -133,3 +133,11 @@ def test_a_changed_learning_rate_compiles_nothing():
         optimizer.step()
         built.append(ad.compiled_stats()["kernels_built"])
     assert built[0] == built[-1]
+
+
+def test_an_assigned_tensor_is_pending_once():
+    w = ad.tensor(np.ones(8, np.float32), requires_grad=True)
+    for _ in range(5):
+        w.assign(w * 2)
+    nodes = history.pending()
+    assert len(nodes) == len(set(nodes))

@@ -19,6 +19,7 @@ from .tracing import (
     inputs_for,
     picked,
     replaced,
+    split_aux,
     tensors,
     tracing,
 )
@@ -44,7 +45,7 @@ def value_and_grad(
         with tracing() as trace:
             inputs = inputs_for(differentiable(leaves, "grad"), trace)
             out = f(*replaced(args, positions, structure.unflatten(tensors(inputs))), **kwargs)
-            out, aux = _split(out, has_aux, "grad")
+            out, aux = split_aux(out, has_aux, "grad")
             y = _number(out)
             seed = ir.const(1, y.dtype)
             grads = filled(gradient([y], inputs, [seed]), inputs)
@@ -79,7 +80,7 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[An
     leaves, structure = pytree.flatten(primals)
     with tracing() as trace:
         inputs = inputs_for(differentiable(leaves, "vjp"), trace)
-        out, aux = _split(f(*structure.unflatten(tensors(inputs))), has_aux, "vjp")
+        out, aux = split_aux(f(*structure.unflatten(tensors(inputs))), has_aux, "vjp")
         results, out_structure = pytree.flatten(out)
         ys = [as_node(r, "vjp: results of the function") for r in results]
         holes = holes_for(ys)
@@ -96,16 +97,6 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[An
 
     value = out_structure.unflatten(tensors(ys))
     return (value, pull, aux) if has_aux else (value, pull)
-
-
-def _split(out: Any, has_aux: bool, transform: str) -> tuple[Any, Any]:
-    """The result of a function and its aux; TypeError unless it returned a pair when it should."""
-    if not has_aux:
-        return out, None
-    if not isinstance(out, tuple) or len(out) != 2:
-        got = f"a tuple of {len(out)}" if isinstance(out, tuple) else type(out).__name__
-        raise TypeError(f"{transform} with has_aux=True: the function must return (result, aux), got {got}")
-    return out
 
 
 def _number(out: Any) -> ir.Node:

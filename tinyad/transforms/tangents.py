@@ -7,8 +7,18 @@ from typing import Any
 
 from .. import pytree
 from ..autodiff import tangent
-from .reverse import _split
-from .tracing import Body, agreeing, as_node, differentiable, filled, holes_for, inputs_for, tensors, tracing
+from .tracing import (
+    Body,
+    agreeing,
+    as_node,
+    differentiable,
+    filled,
+    holes_for,
+    inputs_for,
+    split_aux,
+    tensors,
+    tracing,
+)
 
 
 def jvp(
@@ -27,7 +37,7 @@ def jvp(
         nodes = differentiable(leaves, "jvp")
         ts = [agreeing(t, n, "jvp: tangent") for t, n in zip(given, nodes, strict=True)]
         inputs = inputs_for(nodes, trace)
-        out, aux = _split(f(*structure.unflatten(tensors(inputs))), has_aux, "jvp")
+        out, aux = split_aux(f(*structure.unflatten(tensors(inputs))), has_aux, "jvp")
         results, out_structure = pytree.flatten(out)
         ys = [as_node(r, "jvp: results of the function") for r in results]
         pushed = filled(tangent(ys, inputs, ts), ys)
@@ -47,7 +57,7 @@ def linearize(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tu
     leaves, structure = pytree.flatten(primals)
     with tracing() as trace:
         inputs = inputs_for(differentiable(leaves, "linearize"), trace)
-        out, aux = _split(f(*structure.unflatten(tensors(inputs))), has_aux, "linearize")
+        out, aux = split_aux(f(*structure.unflatten(tensors(inputs))), has_aux, "linearize")
         results, out_structure = pytree.flatten(out)
         ys = [as_node(r, "linearize: results of the function") for r in results]
         holes = holes_for(inputs)

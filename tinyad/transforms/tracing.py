@@ -133,6 +133,16 @@ def replaced(args: Sequence[Any], positions: Sequence[int], values: Sequence[Any
     return out
 
 
+def split_aux(out: Any, has_aux: bool, transform: str) -> tuple[Any, Any]:
+    """The result of a function and its aux; TypeError unless it returned a pair when it should."""
+    if not has_aux:
+        return out, None
+    if not isinstance(out, tuple) or len(out) != 2:
+        got = f"a tuple of {len(out)}" if isinstance(out, tuple) else type(out).__name__
+        raise TypeError(f"{transform} with has_aux=True: the function must return (result, aux), got {got}")
+    return out
+
+
 class Body:
     """Roots as a function of some inputs, the holes: the graph between them can be put on other nodes."""
 
