@@ -52,8 +52,7 @@ from .transforms import (
 __version__ = "0.1.0"
 __array_api_version__ = "2024.12"
 
-tensor = Tensor
-array = asarray
+tensor = array = Tensor
 newaxis = None
 
 # dtypes

@@ -216,7 +216,7 @@ class Tensor:
         t.grad = None
         if _state.grad_off:
             n = ir.detach(n)
-        elif n.op is Op.CONST or n.handle is not None and history.held(n):
+        elif n.op is Op.CONST or (n.handle is not None and history.held(n)):
             n = ir.alias(n)  # a variable of its own: movement never folds it, no two handles share it
         if n.site is None:
             n.site = sites.capture()
@@ -227,7 +227,7 @@ class Tensor:
         return t
 
     def _bind(self, n: Node) -> None:
-        if n.op is Op.CONST or n.handle is not None and history.held(n):
+        if n.op is Op.CONST or (n.handle is not None and history.held(n)):
             n = ir.alias(n)  # a variable of its own: movement never folds it, no two handles share it
         if n.site is None:
             n.site = sites.capture()
@@ -412,7 +412,9 @@ class Tensor:
 
     def __setitem__(self, index: Any, value: ArrayLike) -> None:
         self._check_writable()
-        self._rebind(indexing.set_item(self.node, _index(index), lift(value)))
+        v = lift(value)
+        n = indexing.masked(self.node, index.node, v) if isinstance(index, Tensor) else None
+        self._rebind(indexing.set_item(self.node, _index(index), v) if n is None else n)
 
     def __getitem__(self, index: Any) -> "Tensor":
         return Tensor._of(indexing.get_item(self.node, _index(index)))

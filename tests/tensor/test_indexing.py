@@ -212,3 +212,17 @@ def test_compiled_indexing():
         u[index] = -1.0
         y[index] = -1.0
         np.testing.assert_array_equal(u.numpy(), y)
+
+
+def test_a_computed_mask_with_one_value_is_lazy_and_differentiable():
+    x = ad.tensor(np.array([-1.0, 2.0, -3.0]))
+    y = x * 1
+    mask = y < 0
+    y[mask] = 0
+    assert mask.node.buffer is None  # nothing was computed
+    assert values(ad.gradients((y * y).sum(), x))[0].tolist() == [0, 4, 0]
+    z = ad.zeros((2, 3))
+    z[ad.tensor([False, True])] = [1, 2, 3]
+    assert z.tolist() == [[0, 0, 0], [1, 2, 3]]
+    y[y > 1] = np.array([7.0])  # one value for each place: the places are computed
+    assert y.tolist() == [0, 7, 0]

@@ -65,6 +65,14 @@ def test_value(name, dtype):
         check(record, sample, dtype)
 
 
+@pytest.mark.parametrize("name", RECORDS)
+def test_compiled_value_of_some(name):
+    record = RECORDS[name]
+    dtype = next((d.name for d in record.dtypes if d.name == "float32"), record.dtypes[-1].name)
+    for sample, _ in zip(samples_of(record, dtype), range(2), strict=False):
+        check(record, sample, dtype, compiled=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "dtype"), CELLS)
 def test_compiled_value(name, dtype):

@@ -299,8 +299,8 @@ def set_item(x: Node, index: Index, value: Operand) -> Node:
 
     Raises: IndexError as `get_item`; ShapeError if the value does not fit.
     """
-    if isinstance(index, np.ndarray) and index.dtype.kind == "b" and index.ndim:
-        plain = _masked_write(x, index, value)
+    if isinstance(index, np.ndarray) and index.dtype.kind == "b":
+        plain = masked(x, core.array(index), value)
         if plain is not None:
             return plain
     shape = x.shape
@@ -314,16 +314,20 @@ def set_item(x: Node, index: Index, value: Operand) -> Node:
     return ir.reshape(_put(x, plan, ir.flip(v, plan.flipped)), shape)
 
 
-def _masked_write(x: Node, mask: Array, value: Operand) -> Node | None:
-    """A mask over leading axes with one value for all places is a WHERE."""
-    if mask.ndim > len(x.shape) or mask.shape != x.shape[: mask.ndim]:
+def masked(x: Node, mask: Node, value: Operand) -> Node | None:
+    """`x` with `value` where `mask`, over leading axes, is true; nothing is computed to know how many places that are.
+
+    None if `mask` is no mask of `x`, or the value has an axis for the places.
+    """
+    rank = len(mask.shape)
+    if mask.dtype is not BOOL or not rank or mask.shape != x.shape[:rank]:
         return None
-    rest = x.shape[mask.ndim :]
+    rest = x.shape[rank:]
     if isinstance(value, Node) and len(value.shape) > len(rest):
         return None
     v = broadcast_to(_into(value, rest, x), x.shape)
-    c = core.array(mask.reshape(mask.shape + (1,) * len(rest)))
-    return ir.where(broadcast_to(c, x.shape), v, x)
+    c = ir.expand(ir.reshape(mask, mask.shape + (1,) * len(rest)), x.shape)
+    return ir.where(c, v, x)
 
 
 def _scattered(part: Node, plan: _Plan, value: Operand, x: Node) -> Node:

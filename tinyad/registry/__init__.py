@@ -17,8 +17,8 @@ RECORDS: Final[dict[str, Record]] = {
 """Every public function of arrays by its name."""
 
 _TYPES = "AxisError DTypeError GradError ShapeError TraceError Tensor array tensor"
-_CONSTANTS = """bool bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 e inf nan newaxis pi
-    __version__ __array_api_version__"""
+_CONSTANTS = """bool bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64
+    e inf nan newaxis pi __version__ __array_api_version__"""
 _OF_DTYPES = "can_cast finfo iinfo isdtype result_type"
 _TRANSFORMS = """check_grads checkpoint custom_vjp grad gradients hessian hvp jacfwd jacrev jvp linearize no_grad
     stop_gradient value_and_grad vjp vmap"""
