@@ -79,3 +79,20 @@ def test_a_narrow_store_of_one_lane_touches_one_element(dtype: str, n: int) -> N
         right = ir.expand(ir.reshape(b, (1, 5, n)), (3, 5, n))
         y = ir.reshape(ir.sum_(ir.mul(left, right), (1,)), (3, n))
         holds(ir.cast(y, ir.DTYPES[dtype]), ir.cast(ir.neg(y), ir.DTYPES[dtype]))
+
+
+def test_a_plan_of_many_kernels_knows_their_lifetimes() -> None:
+    """Finding what each kernel releases took quadratic time: 10,000 kernels cost a second and more (see test_scale)."""
+    from tinyad.canonical import number
+    from tinyad.schedule.plan import make_plan
+
+    xs = [stored([float(i)]) for i in range(40)]
+    squares = [ir.mul(ir.exp(x), ir.exp(x)) for x in xs]
+    plan = make_plan(number([ir.cat(squares, 0)]), fuse=False)
+    released = [p for step in plan for p in step.releases]
+    inner = {p for step in plan for p in step.allocates} - {plan.results[0][0]}
+    assert sorted(released) == sorted(inner)
+    for i, step in enumerate(plan):
+        later = {p for s in plan.steps[i + 1 :] for p, _ in s.arguments}
+        assert not later & set(step.releases)
+        assert set(step.releases) <= {p for p, _ in step.arguments}

@@ -226,7 +226,11 @@ def _lifetimes(steps: Sequence[Step], results: set[int], leaves: int) -> None:
                 fresh.append(place)
             last[place] = step
         step.allocates = tuple(fresh)
-    for step in steps:
-        step.releases = tuple(p for p, s in last.items() if s is step and p >= leaves and p not in results)
+    ending: dict[Step, list[int]] = {}
+    for place, step in last.items():
+        if place >= leaves and place not in results:
+            ending.setdefault(step, []).append(place)
+    for step, places in ending.items():
+        step.releases = tuple(places)
 
 
