@@ -57,26 +57,28 @@ def pending() -> list[Node]:
         n = len(_pending)
         kept = []
         nodes = []
+        seen: set[int] = set()
         for ref in _pending[:n]:
             t = ref()
             if t is not None:
                 node = t.node
-                if node.buffer is None and node.op not in LEAF and node.handle is ref:
+                if node.buffer is None and node.op not in LEAF and node.handle is ref and id(node) not in seen:
+                    seen.add(id(node))
                     kept.append(ref)
                     nodes.append(node)
         _pending[:n] = kept
     return nodes
 
 
-def computed_with(roots: Sequence[Node]) -> list[Node]:
-    """The nodes that one plan computes when `roots` are read: themselves and every live tensor that shares work.
+def computed_with(roots: Sequence[Node]) -> tuple[list[Node], list[Node]]:
+    """What one plan computes when `roots` are read: themselves and every live tensor that shares work; and the order.
 
+    The second list has every node behind those that is not computed yet, and what they read, sources first.
     Tensors that depend on an open input (inside `vmap` or `jit`) cannot be computed and are left out; movement of
     stored values and constants is no work.
     """
-    live = pending()
     known = {id(n) for n in roots}
-    candidates = [*roots, *(n for n in live if id(n) not in known)]
+    candidates = [*roots, *(n for n in pending() if id(n) not in known)]
     parent = list(range(len(candidates)))
     first = len(roots)
 
@@ -87,59 +89,69 @@ def computed_with(roots: Sequence[Node]) -> list[Node]:
         return i
 
     for i in range(1, first):
-        parent[find(i)] = find(0)
+        parent[i] = 0
     owner: dict[int, int] = {}  # node -> candidate that visited it first; -1: no work; -2: cannot be computed
+    order: list[Node] = []
     for i, root in enumerate(candidates):
         stack = [root]
         while stack:
             n = stack[-1]
             key = id(n)
-            seen = owner.get(key)
-            if seen is not None:
+            if key in owner:
                 stack.pop()
-                if seen >= 0:
+                seen = owner[key]
+                if seen >= 0 and seen != i:
                     parent[find(i)] = find(seen)
                 continue
-            src = sources(n)
-            todo = [s for s in src if id(s) not in owner]
-            if todo:
-                stack.extend(todo)
-                continue
-            states = [owner[id(s)] for s in src]
-            if n.op is Op.INPUT and not src and n.buffer is None or -2 in states:
-                owner[key] = -2
-            elif n.buffer is not None or n.op in _FREE and all(s == -1 for s in states):
+            if n.buffer is not None:
+                stack.pop()
                 owner[key] = -1
-            else:
-                owner[key] = i
-                for s in states:
-                    if s >= 0:
-                        parent[find(i)] = find(s)
-            stack.pop()
-    chosen = find(0)
-    return [
-        n
-        for i, n in enumerate(candidates)
-        if i < first or (find(i) == chosen and owner[id(n)] >= 0)
+                order.append(n)
+                continue
+            src = n.src[:1] if n.op is Op.CUSTOM else n.src
+            ready = True
+            work = n.op not in _FREE
+            state = -1
+            for s in reversed(src):
+                seen = owner.get(id(s), -3)
+                if seen == -3:
+                    stack.append(s)
+                    ready = False
+                elif seen >= 0:
+                    work = True
+                    if seen != i:
+                        parent[find(i)] = find(seen)
+                elif seen == -2:
+                    state = -2
+            if ready:
+                stack.pop()
+                if state == -1:
+                    state = -2 if n.op is Op.INPUT and not src else i if work else -1
+                owner[key] = state
+                order.append(n)
+    chosen = find(0) if candidates else 0
+    together = [
+        n for i, n in enumerate(candidates) if i < first or (owner[id(n)] >= 0 and find(i) == chosen)
     ]
+    return together, order if len(together) == len(candidates) else toposort(together, sources)
 
 
 def forget(computed: Iterable[Node], line_of: Any) -> None:
-    """Drops the history of computed nodes that nothing needs any more, remembering weakly what stood behind them."""
-    leaves = [n for n in computed if n.src and (n.trace is None or not n.trace.open or n.op is Op.DETACH)]
-    if not leaves:
-        return
+    """Drops the history of computed nodes that nothing needs any more, remembering weakly what stood behind them.
+
+    Behind a DETACH nothing stands: derivatives end there by intent.
+    """
+    done = [n for n in computed if n.src and (n.trace is None or not n.trace.open or n.op is Op.DETACH)]
+    leaves = [n for n in done if n.op is not Op.DETACH]
     names: list[weakref.ref[Node]] = []
     masks: dict[int, int] = {}
-    for n in toposort(leaves):
-        if n.op is Op.DETACH:  # derivatives end here by intent: nothing stands behind
-            masks[id(n)] = 0
-            continue
+    for n in toposort(leaves, lambda n: () if n.op is Op.DETACH else n.src):
         mask = 0
-        for s in n.src:
-            mask |= masks[id(s)]
-            if held(s):
-                mask |= _bit(names, masks, s)
+        if n.op is not Op.DETACH:
+            for s in n.src:
+                mask |= masks[id(s)]
+                if held(s):
+                    mask |= _bit(names, masks, s)
         if n.cut is not None:
             for ref in n.cut.behind:
                 old = ref()
@@ -148,9 +160,8 @@ def forget(computed: Iterable[Node], line_of: Any) -> None:
         masks[id(n)] = mask
     for n in leaves:
         mask = masks[id(n)]
-        behind = [ref for i, ref in enumerate(names) if mask >> i & 1]
-        n.cut = Cut(line_of(n), behind)
-    for n in leaves:
+        n.cut = Cut(line_of(n), [ref for i, ref in enumerate(names) if mask >> i & 1])
+    for n in done:
         n.src = ()
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from . import history
 from .buffer import Buffer, copy, empty
-from .canonical import Canonical, number
+from .canonical import Canonical, number, open_input
 from .config import config
 from .errors import IRError
 from .ir import LEAF, Node, Op
@@ -47,11 +47,11 @@ def realize(nodes: Sequence[Node]) -> None:
         roots = [n for n in nodes if n.buffer is None]
         if not roots:
             return
-        roots = history.computed_with(roots)
+        roots, order = history.computed_with(roots)
         if config.backend == "numpy":
-            _interpret(roots)
+            _interpret(roots, order)
         else:
-            c = number(roots)
+            c = number(roots, order)
             plan = plan_for(c, config.fuse)
             if config.debug:
                 _show(roots, plan)
@@ -64,9 +64,13 @@ def realize(nodes: Sequence[Node]) -> None:
         history.forget(roots, line_of)
 
 
-def _interpret(roots: Sequence[Node]) -> None:
+def _interpret(roots: Sequence[Node], order: Sequence[Node]) -> None:
     """The NumPy backend: one operation at a time."""
     from .interpret import interpret
+
+    for n in order:
+        if n.op is Op.INPUT and not n.src and n.buffer is None:
+            raise open_input(n)
 
     for n, array in zip(roots, interpret(roots)):
         n.buffer = copy(np.asarray(array))
@@ -170,7 +174,7 @@ def schedule(nodes: Sequence[Node]) -> Plan:
     """The plan that `realize(nodes)` would run, without running it. Nothing to do: a plan without kernels."""
     roots = [n for n in nodes if n.buffer is None and (n.op not in LEAF or n.op is not Op.BUFFER)]
     with _lock:
-        return plan_for(number(history.computed_with(roots) if roots else []), config.fuse)
+        return plan_for(number(*history.computed_with(roots)), config.fuse)
 
 
 def _show(roots: Sequence[Node], plan: Plan) -> None:
