@@ -50,7 +50,7 @@ class Coverage:
         for step, group in zip(plan.steps, plan.partition.groups, strict=True):
             kinds = kernel_kinds(step, group)
             self.kernels.update(kinds)
-            for n in computed(step, plan):
+            for n in computed(group, plan):
                 self._count(n, kinds)
             for target in (s.target for s in group.sinks):
                 if target.into.op is Op.CAT and target.into is not group.heavy:
@@ -104,15 +104,12 @@ def statements(body: Sequence[Stmt]) -> Iterator[Stmt]:
             yield from statements(getattr(s, name, ()))
 
 
-def computed(step: Step, plan: Plan) -> list[Node]:
-    """The nodes whose values the step computes."""
-    own = set(step.sinks)
-    stored = plan.partition.stored
-
-    def sources(n: Node) -> tuple[Node, ...]:
-        return () if id(n) in stored and n not in own else n.src
-
-    return [n for n in toposort(step.sinks, sources) if n in own or (n.op is not Op.BUFFER and id(n) not in stored)]
+def computed(group: Group, plan: Plan) -> list[Node]:
+    """The nodes whose values the group's kernel computes."""
+    own = {s.node for s in group.sinks if s.target.into is s.node}
+    stored = plan.partition.stored.keys() - {id(n) for n in own}
+    order = toposort([s.node for s in group.sinks], lambda n: () if id(n) in stored else n.src)
+    return [n for n in order if id(n) not in stored and n.op is not Op.BUFFER]
 
 
 # comparing ----------------------------------------------------------------------------------------------------------
@@ -286,7 +283,7 @@ class Checker:
     def __call__(self, step: Step, arrays: list[Buffer | None]) -> None:
         values = dict(self.constants)
         group = self.groups[step]
-        own = {s.node for s in group.sinks if s.node.op not in ir.LEAF}
+        own = {s.node for s in group.sinks if s.target.into is s.node}  # others may be copied into a part of cat
         written = {s.target.into for s in group.sinks}
         for n in self.plan.nodes:
             place = self.plan.place_of.get(id(n))

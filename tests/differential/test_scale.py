@@ -91,7 +91,7 @@ def clock(seconds: dict[str, float], stage: str) -> Iterator[None]:
 
 
 def measure(graph: Graph, n: int, repeats: int) -> tuple[int, dict[str, float]]:
-    """The number of nodes and the least seconds of each stage; and that the values are right and all memory is freed."""
+    """The number of nodes and the least seconds of each stage. Values are checked, and that all memory is freed."""
     seconds: dict[str, float] = {}
     nodes = 0
     for turn in range(repeats):
