@@ -11,6 +11,7 @@ from importlib import import_module as _import_module
 from math import e, inf, nan, pi
 from typing import Any as _Any
 
+from . import config as _config  # noqa: F401  # reads the environment, warns of unknown variables
 from . import linalg  # after `tensor`, whose `public` it uses
 from . import schedule as _schedule  # noqa: F401  # bound first: below, `schedule` is the function
 from .conversion import asarray, from_dlpack, nonzero
