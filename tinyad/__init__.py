@@ -271,7 +271,7 @@ amin = min
 
 def __getattr__(name: str) -> _Any:
     """The subpackages that are loaded when they are first used."""
-    if name in ("nn", "optim"):
+    if name in ("nn", "optim", "random"):
         return _import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=_sys.modules[__name__])
 

@@ -128,7 +128,7 @@ def public(fn: Callable[..., Any]) -> Callable[..., Any]:
             lifted.append(a)
         if kwargs:
             for k, default in _IGNORED.items():
-                if k in kwargs and kwargs[k] in (None, default):
+                if k in kwargs and (kwargs[k] is None or (type(kwargs[k]) is str and kwargs[k] == default)):
                     del kwargs[k]
             for k, f in keys.items():
                 if k in kwargs:

@@ -90,6 +90,15 @@ def test_errors(name):
         assert bad.message in str(caught.value)
 
 
+@pytest.mark.parametrize("name", [n for n, r in RECORDS.items() if r.family != "creation" and len(r.kinds) < 4])
+def test_dtypes_that_are_not_claimed_are_refused(name):
+    record = RECORDS[name]
+    for dtype in ("bool", "int64", "uint8", "float64"):
+        if np.dtype(dtype).kind not in record.kinds:
+            with pytest.raises(TypeError):
+                invoke(record, next(samples_of(record, dtype)))
+
+
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_derivatives(name):
     """Reverse = forward = difference quotients, to the order that is claimed."""

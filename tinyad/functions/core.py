@@ -98,10 +98,14 @@ def together(*operands: Operand, dtype: DType | None = None) -> list[Node]:
 
 def binary(op: ir.Op, x: Operand, y: Operand, dtype: DType | None = None) -> Node:
     """`op` on two broadcast operands; DTypeError if it has no meaning for their dtype."""
+    a: Node
+    b: Node
     if dtype is None and isinstance(x, Node) and isinstance(y, Node) and x.dtype is y.dtype and x.shape == y.shape:
         a, b = x, y
-    elif dtype is None and type(y) is float and isinstance(x, Node) and x.dtype.kind == "f":
+    elif dtype is None and isinstance(x, Node) and not isinstance(y, Node) and x.dtype.kind == "f":
         a, b = x, ir.const(y, x.dtype, x.shape)
+    elif dtype is None and isinstance(y, Node) and not isinstance(x, Node) and y.dtype.kind == "f":
+        a, b = ir.const(x, y.dtype, y.shape), y
     else:
         a, b = together(x, y, dtype=dtype)
     if a.dtype.kind not in ir.OPERANDS[op]:

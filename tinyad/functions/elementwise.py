@@ -58,11 +58,12 @@ def multiply(x1: Operand, x2: Operand) -> Node:
 
 def divide(x1: Operand, x2: Operand) -> Node:
     """x1 / x2; integers and bools become the default float."""
-    return binary(Op.DIV, x1, x2, None if _both_float(x1, x2) else float_type(x1, x2))
+    return binary(Op.DIV, x1, x2, None if _is_float(x1) and _is_float(x2) else float_type(x1, x2))
 
 
-def _both_float(x1: Operand, x2: Operand) -> bool:
-    return isinstance(x1, Node) and isinstance(x2, Node) and x1.dtype is x2.dtype and x1.dtype.kind == "f"
+def _is_float(x: Operand) -> bool:
+    """Whether `x` leaves a common dtype a float."""
+    return type(x) is not Node or x.dtype.kind == "f"
 
 
 def _number_type(x1: Operand, x2: Operand) -> DType:
@@ -542,5 +543,6 @@ def nan_to_num(x: Operand, nan: float = 0.0, posinf: float | None = None, neginf
 
 
 def lerp(x1: Operand, x2: Operand, weight: Operand) -> Node:
-    """x1 + weight·(x2 - x1)."""
-    return add(x1, multiply(weight, subtract(x2, x1)))
+    """x1 + weight·(x2 - x1); integers become the default float."""
+    a, b, w = together(x1, x2, weight, dtype=float_type(x1, x2, weight))
+    return ir.add(a, ir.mul(w, ir.sub(b, a)))

@@ -97,6 +97,7 @@ def _mask_mismatch(axis: int, n: int, m: int, x: Node) -> IndexError:
 
 
 _GAP: Final = object()
+_PLAIN: Final = frozenset({int, slice})
 
 
 class _Scalar:
@@ -132,12 +133,10 @@ def _resolve(x: Node, index: Index) -> tuple[Node, _Plan]:
             continue
         n = x.shape[axis]
         if isinstance(e, slice):
-            start, stop, step = e.indices(n)
-            count = len(range(start, stop, step))
-            if step < 0:
+            part, backwards = _strided(e, n)
+            if backwards:
                 plan.flipped.append(axis)
-                start, step = start + (count - 1) * step, -step
-            plan.spec.append((start, start + (count - 1) * step + 1, step) if count else (0, 0, 1))
+            plan.spec.append(part)
             plan.items.append(("slice", axis))
         elif isinstance(e, (_Scalar, _Masked, np.ndarray, Node)):
             plan.spec.append((0, n, 1))
@@ -255,14 +254,44 @@ def _result_layout(plan: _Plan, sizes: Shape, shape: Shape) -> tuple[list[int], 
     return order, tuple(final)
 
 
+def _strided(e: slice, n: int) -> tuple[tuple[int, int, int], bool]:
+    """A slice of an axis of size n as (start, stop, step) with step > 0, and whether it is read backwards."""
+    start, stop, step = e.indices(n)
+    count = len(range(start, stop, step))
+    backwards = step < 0
+    if backwards:
+        start, step = start + (count - 1) * step, -step
+    return ((start, start + (count - 1) * step + 1, step) if count else (0, 0, 1)), backwards
+
+
+def _basic(x: Node, items: tuple[Any, ...]) -> Node:
+    """``x[items]`` of ints and slices: the common case of `get_item`."""
+    spec, flipped, kept = [], [], []
+    for axis, n in enumerate(x.shape):
+        e = items[axis] if axis < len(items) else None
+        if e is None:
+            part = (0, n, 1)
+        elif type(e) is int:
+            spec.append(_single(e, axis, n, x))
+            continue
+        else:
+            part, backwards = _strided(e, n)
+            if backwards:
+                flipped.append(axis)
+        spec.append(part)
+        kept.append(-(-(part[1] - part[0]) // part[2]))
+    y = ir.shrink(x, spec)
+    return ir.reshape(ir.flip(y, flipped) if flipped else y, tuple(kept))
+
+
 def get_item(x: Node, index: Index) -> Node:
     """``x[index]`` as in NumPy; its derivative is the matching write.
 
     Raises: IndexError for an index that is out of bounds (a computed one: when the value is read) or of a wrong kind.
     """
-    if type(index) is int and x.shape:  # the plain case of what follows, which is general but slower
-        spec = [_single(index, 0, x.shape[0], x), *((0, n, 1) for n in x.shape[1:])]
-        return ir.reshape(ir.shrink(x, spec), x.shape[1:])
+    items = index if type(index) is tuple else (index,)
+    if len(items) <= len(x.shape) and _PLAIN.issuperset(map(type, items)):
+        return _basic(x, items)
     x, plan = _resolve(x, index)
     part = ir.flip(ir.shrink(x, plan.spec), plan.flipped)
     if not plan.arrays:

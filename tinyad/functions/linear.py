@@ -11,7 +11,7 @@ from typing import Any, Union
 
 from .. import ir
 from ..dtypes import promote
-from ..errors import ShapeError
+from ..errors import DTypeError, ShapeError
 from ..ir import BOOL, Node, Op, Shape
 from . import elementwise, movement, reductions
 from .core import Axis, Operand, axes_of, axis_index, broadcast_shape, broadcast_to, drop_axes, like, node, origins
@@ -304,6 +304,8 @@ def matrix_diagonal(x: Node, *, offset: int = 0) -> Node:
 def cross(x1: Operand, x2: Operand, axis: int = -1) -> Node:
     """The vector product along `axis`, which has size 3."""
     a, b = _matrix_operands(x1, x2)
+    if a.dtype is BOOL:
+        raise DTypeError(f"cross is not defined for dtype bool ({origins(a, b)})")
     shape = broadcast_shape(a, b)
     a, b = broadcast_to(a, shape), broadcast_to(b, shape)
     i = axis_index(axis, len(shape))

@@ -20,6 +20,11 @@ def _reduced(loss: Node, reduction: str) -> Node:
     return loss if reduction == "none" else reductions.mean(loss) if reduction == "mean" else reductions.sum(loss)
 
 
+def _refuse_integers(name: str, x: Node) -> None:
+    if x.dtype.kind != "f":
+        raise DTypeError(f"{name}: expected scores of a floating point dtype, got {x.dtype.name} ({origins(x)})")
+
+
 def _picked(log_probabilities: Node, target: Node, i: int, name: str) -> Node:
     """-log_probabilities[.., target, ..] along axis i; target has the other axes."""
     rest = (*log_probabilities.shape[:i], *log_probabilities.shape[i + 1 :])
@@ -36,6 +41,7 @@ def nll_loss(log_probabilities: Node, target: Node, axis: int = -1, reduction: s
     """-log_probabilities[target] along `axis`, averaged; `target` holds integer labels in [0, classes)."""
     if target.dtype.kind not in "iu":
         raise DTypeError(f"nll_loss: expected integer labels ({origins(target)})")
+    _refuse_integers("nll_loss", log_probabilities)
     i = axis_index(axis, len(log_probabilities.shape))
     return _reduced(_picked(log_probabilities, target, i, "nll_loss"), reduction)
 
@@ -48,6 +54,7 @@ def cross_entropy(logits: Node, target: Node, axis: int = -1, reduction: str = "
     probabilities of the logits' shape and a float dtype. `label_smoothing` mixes in the uniform distribution.
     """
     i = axis_index(axis, len(logits.shape))
+    _refuse_integers("cross_entropy", logits)
     if target.dtype.kind == "b":
         raise DTypeError(f"cross_entropy: expected integer labels or class probabilities ({origins(target)})")
     logp = activations.log_softmax(logits, i)

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import ir
 from ..dtypes import DEFAULT_FLOAT, promote
-from ..errors import ShapeError
+from ..errors import DTypeError, ShapeError
 from ..ir import BOOL, Node, Op, Shape
 from .core import drop_axes, like, origins
 
@@ -87,6 +87,8 @@ def _conv(name: str, rank: int, x: Node, weight: Node, bias: Node | None, stride
         if bias.shape != (outputs,):
             raise ShapeError(f"{name}: expected bias of shape ({outputs},) ({origins(bias)})")
         dtype = promote(dtype, bias.dtype)
+    if dtype is BOOL:
+        raise DTypeError(f"{name} is not defined for dtype bool ({origins(x, weight)})")
     x, weight = ir.cast(x, dtype), ir.cast(weight, dtype)
     x = ir.pad(x, _pad_spec(x, _padding(padding, kernel, s, d, name)))
     win = _windows(x, kernel, s, d, name)

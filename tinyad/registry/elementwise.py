@@ -319,9 +319,10 @@ RECORDS: Final = (
     Record(
         "clip",
         "elementwise",
-        "iuf",
+        "biuf",
         fixed(call(Of(5, 3), 1, 2), call(Of(7), min=1), call(Of(7), None, 2), call(Of(4, 3), Of(3), 3)),
         lambda x, min=None, max=None: np.clip(x, min, max),
+        "integer",
         orders=2,
         smooth=at(call(Of(9), -1, 2), call(Of(4, 3), Of(3), 3.0)),
         kinks=(Kink((np.array([0.0, 1.0, 2.0, 3.0]), 1.0, 2.0), (np.array([0.0, 0.5, 0.5, 0.0]),)),),
@@ -330,9 +331,10 @@ RECORDS: Final = (
     Record(
         "lerp",
         "elementwise",
-        "f",
+        "biuf",
         fixed(on((3,), (3,), (1,)), call(Of(2, 3), Of(3), 0.25)),
         lambda a, b, t: a + t * (b - a),
+        "float",
         orders=2,
         smooth=at(on((3,), (3,), (1,))),
         scale=8,

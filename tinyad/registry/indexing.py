@@ -122,7 +122,7 @@ RECORDS: Final = (
         "biuf",
         fixed(call(Of(4, 2), np.array([0, 2, 2, 1]), 4), call(Of(2, 3), np.array([1, 1, 0]), 2, 1)),
         _segment_sum,
-        "segment",
+        "integer",
         2,
         at(call(Of(4, 2), np.array([0, 2, 2, 1]), 4)),
         linear=True,
@@ -162,7 +162,7 @@ RECORDS: Final = (
     Record(
         "topk",
         "indexing",
-        "iuf",
+        "biuf",
         fixed(call(Of(9), 3), call(Of(3, 4), 2, 0), call(Of(3, 4), 1, largest=False)),
         _topk,
         "any",
@@ -175,7 +175,7 @@ RECORDS: Final = (
     Record(
         "searchsorted",
         "indexing",
-        "iuf",
+        "biuf",
         fixed(
             lambda rng, d: call(np.sort(rng.integers(0, 9, 7)).astype(d), Of(2, 3))(rng, d),
             lambda rng, d: call(np.sort(rng.integers(0, 4, 7)).astype(d), Of(5), side="right")(rng, d),

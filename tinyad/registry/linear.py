@@ -163,7 +163,7 @@ RECORDS: Final = (
         np.linalg.matrix_power,
         fixed(call(Of(3, 3), 0), call(Of(3, 3), 3), call(Of(2, 2, 2), 1)),
         Bad((np.zeros((2, 3)), 2), ShapeError, "expected square matrices"),
-        kinds="iuf",
+        kinds="biuf",
         wide=False,
     ),
     _product(
@@ -180,7 +180,7 @@ RECORDS: Final = (
             call(Of(4), ord=0),
         ),
         result="float",
-        kinds="iuf",
+        kinds="biuf",
         points=fixed(call(Of(5)), call(Of(2, 3), axis=0), call(Of(4), ord=1), call(Of(4), ord=3)),
         kinks=(Kink((np.zeros(3),), (np.zeros(3),)), Kink((np.zeros(3),), (np.zeros(3),), {"ord": 3})),
     ),
@@ -190,7 +190,7 @@ RECORDS: Final = (
         fixed(call(Of(2, 3)), call(Of(2, 3, 3), ord=1), call(Of(2, 3), ord=-np.inf, keepdims=True)),
         Bad((np.zeros((2, 2)),), ValueError, "expected ord", {"ord": 2}),
         result="float",
-        kinds="iuf",
+        kinds="biuf",
         kinks=(Kink((np.zeros((2, 2)),), (np.zeros((2, 2)),)),),
     ),
 )

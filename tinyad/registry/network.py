@@ -95,7 +95,7 @@ def _pool(rank: int, combine: Any, fill: float) -> Any:
     def reference(x: Any, kernel_size: Any, stride: Any = None, padding: int = 0, dilation: int = 1) -> Any:
         kernel = (kernel_size,) * rank if isinstance(kernel_size, int) else kernel_size
         s = kernel if stride is None else (stride,) * rank
-        low = fill if x.dtype.kind == "f" or fill == 0 else np.iinfo(x.dtype).min
+        low = fill if x.dtype.kind == "f" or fill == 0 else False if x.dtype.kind == "b" else np.iinfo(x.dtype).min
         x = np.pad(x, [(0, 0)] * (x.ndim - rank) + [(padding, padding)] * rank, constant_values=low)
         out = [(n - dilation * (k - 1) - 1) // t + 1 for n, k, t in zip(x.shape[-rank:], kernel, s, strict=True)]
         parts = [
@@ -318,7 +318,7 @@ RECORDS: Final = (
     Record(
         "max_pool2d",
         "windows",
-        "iuf",
+        "biuf",
         fixed(*_POOL2),
         _pool(2, np.max, -np.inf),
         orders=2,
@@ -330,7 +330,7 @@ RECORDS: Final = (
     Record(
         "max_pool1d",
         "windows",
-        "iuf",
+        "biuf",
         fixed(*_POOL1),
         _pool(1, np.max, -np.inf),
         orders=2,
@@ -341,7 +341,7 @@ RECORDS: Final = (
     Record(
         "avg_pool2d",
         "windows",
-        "iuf",
+        "biuf",
         fixed(*_POOL2),
         _pool(2, np.mean, 0),
         "float",
@@ -354,7 +354,7 @@ RECORDS: Final = (
     Record(
         "avg_pool1d",
         "windows",
-        "iuf",
+        "biuf",
         fixed(*_POOL1),
         _pool(1, np.mean, 0),
         "float",

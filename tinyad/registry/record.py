@@ -96,7 +96,7 @@ RESULTS: Final[dict[str, Callable[[DType], DType]]] = {
     "bool": lambda _: DTYPES["b1"],
     "int64": lambda _: DTYPES["i64"],
     "float32": lambda _: DTYPES["f32"],
-    "segment": lambda d: DTYPES["i64"] if d.kind == "b" else d,
+    "integer": lambda d: DTYPES["i64"] if d.kind == "b" else d,
     "total": lambda d: d if d.kind == "f" else DTYPES["u64"] if d.kind == "u" else DTYPES["i64"],
     "number": lambda d: DTYPES["i8"] if d.kind == "b" else d,
 }
