@@ -13,7 +13,6 @@ from programs import CELLS, Cell, Program, cell_class, label
 import codegen.verify
 from codegen.loops import BLOCK, CONTRACT_BLOCK, Reduce, Stmt
 from codegen.math import MAX_ULP
-from tinyad import ir
 from tinyad.buffer import Buffer
 from tinyad.canonical import Canonical, Parameter, Slot, number, rebuild
 from tinyad.interpret import interpret
