@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from . import address, memory
 from .analysis import indices, statements
 from .builder import I64, PTR, Val, const, register_type, ty
-from .coalesce import coalesce
 from .combine import COMBINE, COMBINE_BOOL, identity
 from .emit_contract import contract, contract_scratch, contract_units
 from .emit_reduce import reduce
@@ -39,6 +38,7 @@ from .loops import (
     Update,
 )
 from .ops import emit_op, to_memory, to_register
+from .split import prepare
 from .target import Target
 from .vectorize import hidden, lanes_for, round_up_to_power
 
@@ -48,9 +48,9 @@ BIG_BODY = 40  # statements from which a vector loop is one masked copy instead 
 
 def outer_loop(body: Sequence[Stmt]) -> Loop | None:
     """The loop that ``[begin, end)`` ranges over, if the body is such a loop and its iterations may be split up."""
-    if len(body) != 1 or not isinstance(body[0], Loop) or body[0].carries:
+    loop = _sole(body)
+    if not isinstance(loop, Loop) or loop.carries:
         return None
-    loop = body[0]
     for s in statements(loop.body):
         if isinstance(s, Update):
             coef = s.index.coefficient(loop.var)
@@ -62,9 +62,16 @@ def outer_loop(body: Sequence[Stmt]) -> Loop | None:
 
 def outer_contract(body: Sequence[Stmt]) -> Contract | None:
     """The contraction whose row blocks ``[begin, end)`` ranges over, if the body is one that shares nothing."""
-    if len(body) != 1 or not isinstance(body[0], Contract):
+    contraction = _sole(body)
+    if not isinstance(contraction, Contract) or any(isinstance(s, Update) for s in statements(body)):
         return None
-    return None if any(isinstance(s, Update) for s in statements(body)) else body[0]
+    return contraction
+
+
+def _sole(body: Sequence[Stmt]) -> Stmt | None:
+    """The only statement of a body that is no literal."""
+    found = [s for s in body if not isinstance(s, Const)]
+    return found[0] if len(found) == 1 else None
 
 
 def outer_extent(kernel: Kernel) -> int:
@@ -72,7 +79,7 @@ def outer_extent(kernel: Kernel) -> int:
 
     A contraction packs its columns once per call: few long ranges are better there than many short ones.
     """
-    body = coalesce(kernel).body
+    body = prepare(kernel).body
     loop, contraction = outer_loop(body), outer_contract(body)
     if contraction is not None:
         return contract_units(contraction)
@@ -81,7 +88,7 @@ def outer_extent(kernel: Kernel) -> int:
 
 def scratch_bytes(kernel: Kernel, target: Target) -> int:
     """Bytes of scratch a call needs from its caller: scratch buffers too large for the stack, panels and tiles."""
-    contractions = [s for s in statements(coalesce(kernel).body) if isinstance(s, Contract)]
+    contractions = [s for s in statements(prepare(kernel).body) if isinstance(s, Contract)]
     return sum(_large_scratch(kernel).values()) + max((contract_scratch(s, target) for s in contractions), default=0)
 
 
@@ -94,11 +101,13 @@ def _large_scratch(kernel: Kernel) -> dict[Buffer, int]:
 
 def emit(kernel: Kernel, target: Target, name: str) -> str:
     """LLVM text of `kernel` as function `name`."""
-    kernel = coalesce(kernel)
+    kernel = prepare(kernel)
     f = Frame(kernel, target, name, run)
     _arguments(f)
     outer, contraction = outer_loop(kernel.body), outer_contract(kernel.body)
     begin, end = Val("%begin", I64), Val("%end", I64)
+    if outer is not None or contraction is not None:
+        run(f, [s for s in kernel.body if isinstance(s, Const)])
     if outer is not None:
         _loop(f, outer, begin, end)
     elif contraction is not None:
@@ -136,7 +145,10 @@ def _arguments(f: Frame) -> None:
 
 def run(f: Frame, body: Sequence[Stmt]) -> None:
     """Emits the statements in order."""
-    for s in body:
+    done = 0
+    for i, s in enumerate(body):
+        if i < done:
+            continue
         match s:
             case Const():
                 f.values[s] = const(register_type(s.type, 1), s.value)
@@ -156,7 +168,12 @@ def run(f: Frame, body: Sequence[Stmt]) -> None:
             case Advance():
                 f.values[s] = f.carries[s.carry] = _advance(f, s)
             case Store():
-                memory.store(f, s)
+                together = [x for x in body[i : i + memory.interleaved(f, body[i : i + memory.MAX_STRIDE])] if isinstance(x, Store)]
+                if together:
+                    memory.store_interleaved(f, together)
+                    done = i + len(together)
+                else:
+                    memory.store(f, s)
             case Update():
                 memory.update(f, s)
             case Loop():

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from . import address
 from .builder import Ty, Val, const, ty
 from .combine import COMBINE, COMBINE_BOOL
 from .frame import Frame, first_lanes
 from .index import Index, unmask
-from .loops import Buffer, Load, Store, Update
+from .loops import Buffer, Load, Stmt, Store, Update
 from .ops import emit_op, to_memory, to_register
 from .scalar import Type
+
+MAX_STRIDE = 4  # steps up to which strided elements are read and written as whole vectors and shuffled
 
 
 def memory_type(type: Type, lanes: int) -> Ty:
@@ -62,11 +66,37 @@ def _read_lanes(f: Frame, buffer: Buffer, e: Index, step: int | None, guard: Val
             return b.shuffle(b.load(t, where, align), None, backwards)
         flipped = b.shuffle(guard, None, backwards)
         return b.shuffle(_masked_load(f, t, where, align, flipped), None, backwards)
+    if step is not None and 1 < step <= MAX_STRIDE and (guard is None or f.target.masks):
+        return _read_strided(f, buffer, e, step, t, guard)
     where = _pointers(f, buffer, e, t.scalar())
     guard = guard or const(ty("i", 1, lanes), True)
     name = f"llvm.masked.gather.{t.suffix}.{where.ty.suffix}"
     b.declare(name, t.ll, f"{where.ty.ll}, i32, {guard.ty.ll}, {t.ll}")
     return b.emit(t, f"call {t.ll} @{name}({where!r}, i32 {align}, {guard!r}, {zero(t)!r})")
+
+
+def _read_strided(f: Frame, buffer: Buffer, e: Index, step: int, t: Ty, guard: Val | None) -> Val:
+    """Every step-th element: whole vectors, the last one ending at the last element, and shuffles."""
+    b, lanes = f.b, t.lanes
+    starts = [*range(0, (step - 1) * lanes, lanes), (lanes - 1) * step + 1 - lanes]
+    out: Val | None = None
+    for number, start in enumerate(starts):
+        end = starts[number + 1] if number + 2 < step else (step - 1) * lanes
+        mine = range(start, end) if number + 1 < step else range((step - 1) * lanes, step * lanes)
+        where = address.pointer(f, buffer, e + start, t.scalar())
+        if guard is None:
+            piece = b.load(t, where, buffer.type.bytes)
+        else:
+            wanted = [p // step if p % step == 0 and p in mine else lanes for p in range(start, start + lanes)]
+            mask = b.shuffle(guard, const(guard.ty, False), wanted)
+            piece = _masked_load(f, t, where, buffer.type.bytes, mask)
+        places = [j * step - start if j * step in mine else None for j in range(lanes)]
+        if out is None:
+            out = b.shuffle(piece, None, [0 if p is None else p for p in places])
+        else:
+            out = b.shuffle(out, piece, [j if p is None else lanes + p for j, p in enumerate(places)])
+    assert out is not None
+    return out
 
 
 def _masked_load(f: Frame, t: Ty, where: Val, align: int, guard: Val) -> Val:
@@ -86,6 +116,45 @@ def _pointers(f: Frame, buffer: Buffer, e: Index, element: Ty) -> Val:
 def store(f: Frame, node: Store) -> None:
     value = f.values[node.value]
     _write(f, node.buffer, node.index, to_memory(f.b, node.buffer.type, value))
+
+
+def interleaved(f: Frame, nodes: Sequence[Stmt]) -> int:
+    """How many of the statements, from the first on, are stores that together fill a stretch of memory."""
+    first = nodes[0]
+    if not isinstance(first, Store) or f.vector is None or (f.active is not None and not f.target.masks):
+        return 0
+    step = address.stride(f, first.index)
+    if step is None or not 1 < step <= MAX_STRIDE or len(nodes) < step:
+        return 0
+    for j, s in enumerate(nodes[:step]):
+        if not isinstance(s, Store) or s.buffer is not first.buffer or s.index != first.index + j:
+            return 0
+    return step
+
+
+def store_interleaved(f: Frame, nodes: Sequence[Store]) -> None:
+    """Stores of which number j writes the elements ``e + j``, ``e + j + step``, ...: shuffled into whole vectors."""
+    b, step, lanes = f.b, len(nodes), f.lanes
+    first = nodes[0]
+    values = [f.wide(to_memory(b, s.buffer.type, f.values[s.value])) for s in nodes]
+    guard = None if f.active is None else f.wide(f.active)
+    for number in range(step):
+        places = range(number * lanes, (number + 1) * lanes)
+        out = b.shuffle(values[0], values[1], [p // step + lanes * (p % step == 1) for p in places])
+        for k in range(2, step):
+            out = b.shuffle(out, values[k], [lanes + p // step if p % step == k else i for i, p in enumerate(places)])
+        mask = None if guard is None else b.shuffle(guard, None, [p // step for p in places])
+        where = address.pointer(f, first.buffer, first.index + number * lanes, out.ty.scalar())
+        _store_vector(f, out, where, first.buffer.type.bytes, mask)
+
+
+def _store_vector(f: Frame, value: Val, where: Val, align: int, guard: Val | None) -> None:
+    if guard is None:
+        f.b.store(value, where, align)
+        return
+    name = f"llvm.masked.store.{value.ty.suffix}.p0"
+    f.b.declare(name, "void", f"{value.ty.ll}, ptr, i32, {guard.ty.ll}")
+    f.b.lines.append(f"  call void @{name}({value!r}, {where!r}, i32 {align}, {guard!r})")
 
 
 def _write(f: Frame, buffer: Buffer, e: Index, value: Val) -> None:
@@ -110,13 +179,7 @@ def _write(f: Frame, buffer: Buffer, e: Index, value: Val) -> None:
         guard = None if guard is None else b.shuffle(guard, None, backwards)
         e = e + (1 - f.lanes)
     if step in (1, -1):
-        where = address.pointer(f, buffer, e, element)
-        if guard is None:
-            b.store(value, where, align)
-            return
-        name = f"llvm.masked.store.{value.ty.suffix}.p0"
-        b.declare(name, "void", f"{value.ty.ll}, ptr, i32, {guard.ty.ll}")
-        b.lines.append(f"  call void @{name}({value!r}, {where!r}, i32 {align}, {guard!r})")
+        _store_vector(f, value, address.pointer(f, buffer, e, element), align, guard)
         return
     where = _pointers(f, buffer, e, element)
     guard = guard or const(ty("i", 1, f.lanes), True)
