@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from sys import getrefcount
+from typing import Any, Final
 
 import numpy as np
 
@@ -13,25 +14,39 @@ ALIGNMENT = 64  # bytes: one cache line, one AVX-512 vector
 
 _live = 0
 _peak = 0
+_pool: dict[int, list[np.ndarray[Any, Any]]] = {}  # memory of buffers that are gone, by size
+_pooled = 0
+POOLED_FROM: Final = 1 << 16  # bytes: below, the C library's own reuse is as good
+POOL_BYTES: Final = 1 << 30  # what the pool holds at most
 
 
 class Buffer:
     """A C-contiguous array and the address of its first element; what is stored in it never changes.
 
-    `owner` is the buffer whose memory this one is a view of; `nbytes` what it allocated itself.
+    `memory` is the allocation, `nbytes` its size as counted here (0 for a view of `owner`'s memory). The memory of a
+    buffer that nothing refers to any more, NumPy views included, goes to a pool for the next one of its size: the first
+    touch of fresh memory costs more than most kernels.
     """
 
-    __slots__ = ("__weakref__", "address", "array", "nbytes", "owner")
+    __slots__ = ("__weakref__", "address", "array", "memory", "nbytes", "owner")
 
     array: np.ndarray[Any, Any]
     address: int
+    memory: np.ndarray[Any, Any] | None
     nbytes: int
     owner: "Buffer | None"
 
-    def __init__(self, array: np.ndarray[Any, Any], nbytes: int = 0, owner: "Buffer | None" = None) -> None:
+    def __init__(
+        self,
+        array: np.ndarray[Any, Any],
+        nbytes: int = 0,
+        memory: np.ndarray[Any, Any] | None = None,
+        owner: "Buffer | None" = None,
+    ) -> None:
         global _live, _peak
         self.array = array
         self.address = array.__array_interface__["data"][0]
+        self.memory = memory
         self.nbytes = nbytes
         self.owner = owner
         _live += nbytes
@@ -39,17 +54,33 @@ class Buffer:
             _peak = _live
 
     def __del__(self) -> None:
-        global _live
+        global _live, _pooled
         _live -= self.nbytes
+        memory = self.memory
+        if memory is None or memory.nbytes < POOLED_FROM or _pooled + memory.nbytes > POOL_BYTES:
+            return
+        if getrefcount(memory) == _UNSHARED:
+            _pool.setdefault(memory.nbytes, []).append(memory)
+            _pooled += memory.nbytes
 
     def reshaped(self, shape: Shape) -> "Buffer":
         """The same memory as an array of another shape."""
-        return self if shape == self.array.shape else Buffer(self.array.reshape(shape), 0, self)
+        return self if shape == self.array.shape else Buffer(self.array.reshape(shape), owner=self)
+
+
+_UNSHARED: Final = 4  # the slot, the local name, the call, and the base of the buffer's own array
 
 
 def usage() -> dict[str, int]:
-    """Bytes of the buffers allocated here: alive now, and the most at one time."""
-    return {"live_bytes": _live, "peak_bytes": _peak}
+    """Bytes of the buffers allocated here: alive now, the most at one time, and kept for reuse."""
+    return {"live_bytes": _live, "peak_bytes": _peak, "pooled_bytes": _pooled}
+
+
+def trim() -> None:
+    """Gives the pooled memory back to the system."""
+    global _pooled
+    _pool.clear()
+    _pooled = 0
 
 
 def empty(shape: Shape, dtype: DType) -> Buffer:
@@ -57,9 +88,27 @@ def empty(shape: Shape, dtype: DType) -> Buffer:
     nbytes = dtype.itemsize
     for n in shape:
         nbytes *= n
-    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
-    start = -raw.__array_interface__["data"][0] % ALIGNMENT
-    return Buffer(raw[start : start + nbytes].view(dtype).reshape(shape), nbytes)
+    memory, start = _memory(nbytes)
+    return Buffer(memory[start : start + nbytes].view(dtype).reshape(shape), nbytes, memory)
+
+
+def workspace(nbytes: int) -> Buffer:
+    """Aligned memory for the duration of a kernel; not counted in `usage`, since it holds no array."""
+    memory, start = _memory(nbytes)
+    return Buffer(memory[start : start + nbytes], 0, memory)
+
+
+def _memory(nbytes: int) -> tuple[np.ndarray[Any, Any], int]:
+    """Memory for `nbytes` from the pool or the system, and where in it the alignment begins."""
+    global _pooled
+    size = nbytes + ALIGNMENT
+    free = _pool.get(size)
+    if free:
+        memory = free.pop()
+        _pooled -= size
+    else:
+        memory = np.empty(size, np.uint8)
+    return memory, -memory.__array_interface__["data"][0] % ALIGNMENT
 
 
 def copy(array: np.ndarray[Any, Any]) -> Buffer:
