@@ -28,7 +28,9 @@ def _count(body: Sequence[Stmt]) -> int:
                 total += _size(s.vars) * (_count(s.body) + len(s.accumulators))
             case Contract():
                 m, n, k = _size(s.m), _size(s.n), _size(s.k)
-                total += 2 * m * n * k + m * k * _count(s.a_body) + k * n * _count(s.b_body) + m * n * _count(s.epilogue)
+                total += (
+                    2 * m * n * k + m * k * _count(s.a_body) + k * n * _count(s.b_body) + m * n * _count(s.epilogue)
+                )
             case _:
                 pass
     return total

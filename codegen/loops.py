@@ -158,7 +158,10 @@ class Carry:
 
 @dataclass(eq=False, slots=True)
 class Advance:
-    """The carry's new value ``op(old, args[0])``; for linrec ``args[0] * old + args[1]`` in two roundings. Once per iteration."""
+    """The carry's new value ``op(old, args[0])``; for linrec ``args[0] * old + args[1]`` in two roundings.
+
+    Once per iteration.
+    """
 
     type: Type
     carry: Carry

@@ -89,7 +89,7 @@ def number(roots: Sequence[Node], order: Sequence[Node] | None = None) -> Canoni
                 if place == len(parameters):
                     parameters.append(bits)
                 key = (op, Parameter(place), n.shape, n.dtype)
-        elif op in _TRANSPARENT or op is Op.RESHAPE and n.shape == n.src[0].shape:
+        elif op in _TRANSPARENT or (op is Op.RESHAPE and n.shape == n.src[0].shape):
             if not n.src:
                 raise open_input(n)
             numbers[id(n)] = numbers[id(n.src[0])]

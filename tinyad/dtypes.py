@@ -9,8 +9,20 @@ import numpy as np
 from .errors import DTypeError
 from .ir import BOOL, DTYPES, FLOAT16, FLOAT32, FLOAT64, INT32, INT64, SHORT, DType
 
-__all__ = ["BOOL", "FLOAT16", "FLOAT32", "FLOAT64", "INT32", "INT64", "DEFAULT_FLOAT", "DEFAULT_INT", "as_dtype",
-           "default_of", "promote", "with_scalar"]  # fmt: skip
+__all__ = [
+    "BOOL",
+    "DEFAULT_FLOAT",
+    "DEFAULT_INT",
+    "FLOAT16",
+    "FLOAT32",
+    "FLOAT64",
+    "INT32",
+    "INT64",
+    "as_dtype",
+    "default_of",
+    "promote",
+    "with_scalar",
+]  # fmt: skip
 
 DEFAULT_FLOAT: Final = FLOAT32
 DEFAULT_INT: Final = INT64

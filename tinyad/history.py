@@ -130,9 +130,7 @@ def computed_with(roots: Sequence[Node]) -> tuple[list[Node], list[Node]]:
                 owner[key] = state
                 order.append(n)
     chosen = find(0) if candidates else 0
-    together = [
-        n for i, n in enumerate(candidates) if i < first or (owner[id(n)] >= 0 and find(i) == chosen)
-    ]
+    together = [n for i, n in enumerate(candidates) if i < first or (owner[id(n)] >= 0 and find(i) == chosen)]
     return together, order if len(together) == len(candidates) else toposort(together, sources)
 
 

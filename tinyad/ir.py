@@ -117,8 +117,10 @@ class Op(Enum):
 
 
 LEAF: Final = frozenset({Op.BUFFER, Op.CONST, Op.IOTA, Op.INPUT})
-UNARY: Final = frozenset({Op.NEG, Op.ABS, Op.EXP, Op.LOG, Op.EXPM1, Op.LOG1P, Op.SQRT, Op.SIN, Op.COS, Op.TANH,
-                          Op.ATAN, Op.ERF, Op.FLOOR, Op.CEIL, Op.TRUNC, Op.ROUND, Op.NOT, Op.CAST, Op.BITCAST})  # fmt: skip
+UNARY: Final = frozenset({
+    Op.NEG, Op.ABS, Op.EXP, Op.LOG, Op.EXPM1, Op.LOG1P, Op.SQRT, Op.SIN, Op.COS, Op.TANH, Op.ATAN, Op.ERF, Op.FLOOR,
+    Op.CEIL, Op.TRUNC, Op.ROUND, Op.NOT, Op.CAST, Op.BITCAST,
+})  # fmt: skip
 BINARY: Final = frozenset({Op.ADD, Op.SUB, Op.MUL, Op.DIV, Op.IDIV, Op.MOD, Op.POW, Op.MAX, Op.MIN, Op.ATAN2, Op.LT,
                            Op.EQ, Op.AND, Op.OR, Op.XOR, Op.SHL, Op.SHR})  # fmt: skip
 ELEMENTWISE: Final = UNARY | BINARY | {Op.WHERE}
@@ -196,6 +198,17 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<{self.op.value} {SHORT[self.dtype]}[{','.join(map(str, self.shape))}]>"
+
+
+class WeakNode(Node):
+    """A 0-d node that stands for a Python number not known yet (an argument of `jit`): promotion treats it as one."""
+
+    __slots__ = ()
+
+
+def weak(a: Node) -> WeakNode:
+    """The same value, weakly typed."""
+    return WeakNode(Op.RESHAPE, (a,), None, a.shape, a.dtype)
 
 
 def _fail(op: Op, why: str, *src: Node) -> IRError:
@@ -310,7 +323,7 @@ def cast(a: Node, dtype: DType) -> Node:
 
 def bitcast(a: Node, dtype: DType) -> Node:
     """The bits of `a` read as `dtype`, which has the same width."""
-    if dtype.itemsize != a.dtype.itemsize or BOOL in (a.dtype, dtype) and a.dtype is not dtype:
+    if dtype.itemsize != a.dtype.itemsize or (BOOL in (a.dtype, dtype) and a.dtype is not dtype):
         raise _fail(Op.BITCAST, f"to {dtype} needs equal widths", a)
     return a if a.dtype is dtype else Node(Op.BITCAST, (a,), None, a.shape, dtype)
 
@@ -357,9 +370,9 @@ def scatter(kind: str, g: Node, idx: Node, axis: int, size: int) -> Node:
     """
     if kind not in SCATTERS or g.shape != idx.shape or idx.dtype.kind not in "iu" or not 0 <= axis < len(g.shape):
         raise _fail(Op.SCATTER, f"{kind} along {axis}", g, idx)
-    if g.dtype is BOOL and kind == "sum" or size < 0:
+    if (g.dtype is BOOL and kind == "sum") or size < 0:
         raise _fail(Op.SCATTER, f"{kind} of {size} places; sum takes numbers", g, idx)
-    shape = g.shape[:axis] + (size,) + g.shape[axis + 1 :]
+    shape = (*g.shape[:axis], size, *g.shape[axis + 1 :])
     return Node(Op.SCATTER, (g, idx), (kind, axis, size), shape, g.dtype)
 
 
@@ -437,7 +450,7 @@ def skew(a: Node, i: int, k: int, d: int, off: int, n: int) -> Node:
     """``out[.., j, .., k, ..] = a[.., j + d·k + off, .., k, ..]`` for j < n on axis i, 0 where that is out of range."""
     if i == k or not (0 <= i < len(a.shape) and 0 <= k < len(a.shape)) or n < 0:
         raise _fail(Op.SKEW, f"{(i, k, d, off, n)}", a)
-    return Node(Op.SKEW, (a,), (i, k, d, off, n), a.shape[:i] + (n,) + a.shape[i + 1 :], a.dtype)
+    return Node(Op.SKEW, (a,), (i, k, d, off, n), (*a.shape[:i], n, *a.shape[i + 1 :]), a.dtype)
 
 
 def cat(src: Sequence[Node], axis: int) -> Node:
@@ -483,7 +496,7 @@ def detach(a: Node) -> Node:
 
 
 def fence(a: Node) -> Node:
-    """The same value; never merged with, or rewritten into, an equal expression: what is behind it is computed again."""
+    """The same value, never merged with an equal expression: what is behind it is computed again."""
     return Node(Op.FENCE, (a,), next(_ids), a.shape, a.dtype)
 
 

@@ -21,7 +21,7 @@ from codegen.scalar import B1, F16, F32, I64, TYPES, Type
 from .canonical import Parameter, reduce_kind
 from .canonical import identity as identity_of
 from .ir import ELEMENTWISE, REDUCE, SHORT, DType, Node, Op, Shape
-from .schedule.partition import Group, Partition, Target, squeezed
+from .schedule.partition import Group, Partition, squeezed
 from .schedule.position import Position, current
 
 Key = tuple[Node, tuple[Index, ...], "lo.Value | None"]
@@ -151,7 +151,7 @@ class _Lowering:
         given = self.given.get(id(n))
         if given is not None:
             return given
-        if n.op is Op.BUFFER or id(n) in self.stored and id(n) not in self.own:
+        if n.op is Op.BUFFER or (id(n) in self.stored and id(n) not in self.own):
             return self.load(n, idx, mask)
         row = self.rows.get(id(n))
         if row is not None and mask is None:
@@ -249,7 +249,7 @@ class _Lowering:
 
     def select(self, mask: "lo.Value | None", inner: "lo.Value | None", x: lo.Value) -> lo.Value:
         """`x` where `inner`, else 0; nothing to do for a load under that mask or if `inner` is just `mask`."""
-        if inner is mask or inner is None or isinstance(x, lo.Load) and x.mask is inner:
+        if inner is mask or inner is None or (isinstance(x, lo.Load) and x.mask is inner):
             return x
         zero = self.place(lo.Const(x.type, False if x.type is B1 else 0), 0)
         chosen = lo.Apply("where", x.type, (inner, x, zero))
@@ -317,22 +317,22 @@ def recombined(e: Index) -> Index:
 
 
 # movement: how an index tuple passes through ------------------------------------------------------------------------
-def _iota(self: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+def _iota(self: _Lowering, n: Node, idx: tuple[Index, ...], _mask: "lo.Value | None") -> Walk:
     e = ix.unmask(idx[0])
     return self.place(lo.IndexValue(scalar_type(n.dtype), e), self.depth_of_index(e))  # type: ignore[no-any-return]
     yield
 
 
-def _const(self: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+def _const(self: _Lowering, n: Node, _idx: tuple[Index, ...], _mask: "lo.Value | None") -> Walk:
     return self.constant(n)
     yield
 
 
-def _same(self: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+def _same(_: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
     return (yield n.src[0], idx, mask)
 
 
-def _reshape(self: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+def _reshape(_: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
     old = n.src[0].shape
     if squeezed(old) == squeezed(n.shape):
         kept = iter([e for e, m in zip(idx, n.shape) if m != 1])
@@ -362,14 +362,14 @@ def regroup(idx: tuple[Index, ...], new: Shape, old: Shape) -> tuple[Index, ...]
     return tuple(out)
 
 
-def _permute(self: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+def _permute(_: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
     inner: list[Index] = [ix.ZERO] * len(idx)
     for i, axis in enumerate(n.arg):
         inner[axis] = idx[i]
     return (yield n.src[0], tuple(inner), mask)
 
 
-def _expand(self: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+def _expand(_: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
     return (yield n.src[0], tuple(ix.ZERO if m == 1 else e for e, m in zip(idx, n.src[0].shape)), mask)
 
 
@@ -395,7 +395,7 @@ def _skew(self: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | No
     return self.select(mask, here, x)
 
 
-def _shrink(self: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+def _shrink(_: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
     return (yield n.src[0], tuple(e * step + start for e, (start, _, step) in zip(idx, n.arg)), mask)
 
 
@@ -416,7 +416,7 @@ def _scatter_row(self: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Val
     )
 
 
-def _flip(self: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+def _flip(_: _Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
     inner = tuple(e * -1 + (size - 1) if i in n.arg else e for i, (e, size) in enumerate(zip(idx, n.shape)))
     return (yield n.src[0], inner, mask)
 
@@ -521,7 +521,7 @@ def _scan(state: _Lowering, group: Group, heavy: Node) -> None:
     parts = {loop: i for i, loop in enumerate(position[axis])}  # a reshape may have cut the axis: it is one loop here
     scanned = state.var(heavy.shape[axis], "i")
     rest = [state.var(size, "i") for loop, size in zip(group.loops, sizes) if loop not in parts]
-    places = ix.unflatten(ix.of(scanned), [loop.extent for loop in parts])
+    places = ix.unflatten(ix.of(scanned), tuple(loop.extent for loop in parts))
     others = iter(rest)
     along = [places[parts[loop]] if loop in parts else ix.of(next(others)) for loop in group.loops]
     order = [*rest, scanned]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import history
-from .buffer import Buffer, copy, empty
+from .buffer import Buffer, copy, empty, workspace
 from .canonical import Canonical, number, open_input
 from .config import config
 from .errors import IRError
@@ -93,14 +93,14 @@ def run(plan: Plan, c: Canonical, observe: Observer | None = None) -> list[Buffe
             code = step.compiled or compiled(step)
             table = [arrays[p].address + offset for p, offset in step.arguments]  # type: ignore[union-attr]
             if code.scratch:
-                scratch = empty((code.scratch,), np.dtype(np.uint8))
+                scratch = workspace(code.scratch)
                 table.append(scratch.address)
             pointers = (ctypes.c_uint64 * len(table))(*table)
             bits = [c.parameters[i] for i in step.parameters]
             params = (ctypes.c_uint64 * len(bits))(*bits)
             code.call(ctypes.addressof(pointers), ctypes.addressof(params), 0, code.outer, status_address)
             if status.value:
-                _raise_index_error(step, status.value, plan, c, arrays)
+                _raise_index_error(step, status.value, plan, c)
         stats.kernels_run += 1
         if observe is not None:
             observe(step, arrays)
@@ -158,7 +158,7 @@ def _host(step: Step, arrays: list[Buffer | None]) -> None:
     target.array[...] = result
 
 
-def _raise_index_error(step: Step, code: int, plan: Plan, c: Canonical, arrays: list[Buffer | None]) -> None:
+def _raise_index_error(step: Step, code: int, plan: Plan, c: Canonical) -> None:
     """The IndexError for an index out of range, with NumPy's sentence and the line that wrote the operation."""
     assert step.lowered is not None
     n = step.lowered.checks[code - 1]

@@ -1,8 +1,8 @@
 """Nested sums as one: the sum over windows of a sum of products is one sum of products.
 
-The derivative of a convolution towards its data arrives as ``sum(pad, skew ..(sum(a·b)))``: products summed over channels,
-laid back over each other window by window. Here the movement is lifted over the inner sum's axes and pushed into the
-factors, which makes it ``sum(a'·b)`` over both: a convolution again, and nothing of the size of all windows is stored.
+The derivative of a convolution towards its data arrives as ``sum(pad, skew ..(sum(a·b)))``: products summed over
+channels, laid back over each other window by window. Here the movement is lifted over the inner sum's axes and pushed
+into the factors, which makes it one sum of products: a convolution again. Nothing of the size of all windows is stored.
 
 Where a window does not reach, the moved factor is zero and the other is left as it is: 0·b, which the licence of
 contractions allows. Imports `ir` and `axes`.

@@ -100,7 +100,7 @@ def compiled_stats() -> dict[str, float]:
 
 
 class Graph:
-    """The nodes behind some tensors, sources first. `nodes[i]` has op, src, arg, shape, dtype; `roots` are the results."""
+    """The nodes behind some tensors, sources first (each with op, src, arg, shape, dtype); `roots` are the results."""
 
     def __init__(self, roots: Sequence[Node]) -> None:
         self.roots = tuple(roots)

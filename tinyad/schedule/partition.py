@@ -30,9 +30,10 @@ ROW_BYTES: Final = 16 << 10  # scratch memory of one row: a third of the first c
 AGAIN_OTHER: Final = 24  # ... in another kernel, or repeatedly by an expansion
 SEARCH: Final = 500  # groups visited at most to prove that a merge makes no cycle
 
+_ELEMENTARY: Final = (Op.EXP, Op.LOG, Op.EXPM1, Op.LOG1P, Op.SIN, Op.COS, Op.TANH, Op.ATAN, Op.ERF, Op.ATAN2)
 _COST: Final[dict[Op, int]] = {
-    op: 1 for op in ELEMENTWISE
-} | {op: 12 for op in (Op.EXP, Op.LOG, Op.EXPM1, Op.LOG1P, Op.SIN, Op.COS, Op.TANH, Op.ATAN, Op.ERF, Op.ATAN2)} | {
+    **dict.fromkeys(ELEMENTWISE, 1),
+    **dict.fromkeys(_ELEMENTARY, 12),
     Op.POW: 40, Op.DIV: 4, Op.SQRT: 4, Op.IDIV: 8, Op.MOD: 20, Op.GATHER: 4,
 }  # fmt: skip
 """Rough cost of an operation in units of an addition."""
@@ -153,13 +154,13 @@ class _Partitioner:
                 c = contraction(n, varying)
                 if c is not None:
                     self.contractions[id(n)] = c
-            if n.op in (Op.CAT, Op.CALL) or n.op is Op.SCATTER and not writes_row(n):
+            if n.op in (Op.CAT, Op.CALL) or (n.op is Op.SCATTER and not writes_row(n)):
                 self.forced[id(n)] = f"stored: {n.op.value} writes memory"
             if n.op is Op.CALL:
                 for s in n.src:
                     self.forced.setdefault(id(s), "stored: read by host code")
-            inside = 0 if n.op in REDUCE or n.op is Op.SCAN or id(n) in self.forced else sum(
-                self.cost[id(s)] for s in n.src
+            inside = (
+                0 if n.op in REDUCE or n.op is Op.SCAN or id(n) in self.forced else sum(self.cost[id(s)] for s in n.src)
             )
             self.cost[id(n)] = min(inside + _COST.get(n.op, 0), 10 * CAP)
         for n in roots:
@@ -182,7 +183,7 @@ class _Partitioner:
             if n.op in ir.LEAF:
                 if n.op is Op.BUFFER:
                     self._merge_readers(n)
-                if id(n) in self.targets or n.op is not Op.BUFFER and id(n) in self.forced:
+                if id(n) in self.targets or (n.op is not Op.BUFFER and id(n) in self.forced):
                     self._store(n)
                 continue
             reason = self._why_stored(n)
@@ -224,7 +225,9 @@ class _Partitioner:
                 self.reasons[id(n)] = f"row scratch: {len(uses)} passes read it, {size} bytes, {cost} operations each"
                 return None
         if extra > (AGAIN_SAME if len(groups) == 1 and len(uses) > 1 else AGAIN_OTHER):
-            return f"stored: {len(uses)} places in {len(groups)} kernels would compute {extra} operations an element again"
+            return (
+                f"stored: {len(uses)} places in {len(groups)} kernels would compute {extra} operations an element again"
+            )
         if any(g.operations >= self.cap for g in groups):
             return f"stored: a kernel ends at {self.cap} operations"
         return None
@@ -275,14 +278,14 @@ class _Partitioner:
             return False
         loops = {loop for axis in position for loop in axis}
         depth = len(loops)
-        if set(group.loops[:depth]) != loops or group.domain and not depth:
+        if set(group.loops[:depth]) != loops or (group.domain and not depth):
             return False
         if id(n) in self.contractions or n.op is Op.SCAN:
             alone = not group.heavy and not group.passes and all(u.context is None for u in uses)
             return alone and depth == len(group.domain) and (n.op is not Op.SCAN or all(len(a) < 2 for a in position))
         if n.op in REDUCE:
             return group.heavy is None
-        return group.heavy is None or depth == len(group.domain) and group.heavy.op not in (Op.CALL, Op.SCATTER)
+        return group.heavy is None or (depth == len(group.domain) and group.heavy.op not in (Op.CALL, Op.SCATTER))
 
     def _store(self, n: Node) -> None:
         """Makes `n` a sink: of the group that reads it element for element if that is safe, else of a new one."""
@@ -395,13 +398,13 @@ class _Partitioner:
                 old = n.src[0].shape
                 inner = tuple([(Loop(old[i], True),) if i in n.arg and old[i] > 1 else v for i, v in enumerate(p)])
             self._use(n.src[0], Use(g, n, inner))
-        elif n.op in (Op.SCAN, Op.CALL) or n.op is Op.SCATTER and not writes_row(n):
+        elif n.op in (Op.SCAN, Op.CALL) or (n.op is Op.SCATTER and not writes_row(n)):
             g.heavy, g.position = n, p or ()
             for s in n.src:
                 self._use(s, Use(g, u.context, p if n.op is Op.SCAN else None))
         else:
             passes_on = _THROUGH.get(n.op, _through_other)
-            once = n.op in ELEMENTWISE or n.op is Op.PAD or n.op is Op.EXPAND and not _repeats(n, p, g.loops)
+            once = n.op in ELEMENTWISE or n.op is Op.PAD or (n.op is Op.EXPAND and not _repeats(n, p, g.loops))
             for s, place in zip(n.src, passes_on(n, p)):
                 times = u.times if once else u.times * n.size / max(s.size, 1)
                 self._use(s, Use(g, u.context, place, times))
@@ -436,7 +439,7 @@ def _through_same(n: Node, p: Position | None) -> list[Position | None]:
     return [p] * len(n.src)
 
 
-def _through_other(n: Node, p: Position | None) -> list[Position | None]:
+def _through_other(n: Node, _: Position | None) -> list[Position | None]:
     return [None] * len(n.src)
 
 
@@ -457,7 +460,7 @@ def _through_reshape(n: Node, p: Position | None) -> list[Position | None]:
     return [None if p is None else laid_over(chain(*p), n.src[0].shape)]
 
 
-def _through_gather(n: Node, p: Position | None) -> list[Position | None]:
+def _through_gather(_: Node, p: Position | None) -> list[Position | None]:
     return [None, p]
 
 
@@ -504,7 +507,7 @@ def _reaches(a: Group, b: Group) -> bool:
 
 def _in_order(groups: list[Group]) -> list[Group]:
     """The groups with every one before its readers; else in reverse order of their creation, which walks back."""
-    waiting = {g: 0 for g in groups}
+    waiting = dict.fromkeys(groups, 0)
     edges = {g: {r.find() for r in g.readers} - {g} for g in groups}
     for readers in edges.values():
         for r in readers:

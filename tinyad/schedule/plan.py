@@ -129,8 +129,7 @@ class Plan:
         """The reason for every stored value."""
         numbers = self.number_of
         lines = [
-            f"%{numbers[key]} {self.nodes[numbers[key]]!r}: {reason}"
-            for key, reason in self.partition.reasons.items()
+            f"%{numbers[key]} {self.nodes[numbers[key]]!r}: {reason}" for key, reason in self.partition.reasons.items()
         ]
         return "\n".join(reversed(lines))
 
@@ -186,7 +185,7 @@ def make_plan(c: Canonical, fuse: bool = True) -> Plan:
     for n in order:
         if n.op is Op.BUFFER:
             place_of[id(n)] = n.arg.index
-        elif id(n) in decided.stored or n.size == 0 and id(n) in {id(r) for r in roots}:
+        elif id(n) in decided.stored or (n.size == 0 and id(n) in {id(r) for r in roots}):
             place_of[id(n)] = len(places)
             places.append((n.shape, n.dtype))
     results = []
@@ -207,9 +206,7 @@ def _step(group: Group, decided: Partition, place_of: dict[int, int]) -> Step:
         places = [*(place_of[id(s)] for s in n.src), place_of[id(n)]]
         return Step(n.arg.name, (n,), call=n, arguments=tuple((p, 0) for p in places))
     lowered = lower(group, decided)
-    arguments = tuple(
-        (place_of[id(a.node)], a.offset * a.node.dtype.itemsize) for a in lowered.arguments
-    )
+    arguments = tuple((place_of[id(a.node)], a.offset * a.node.dtype.itemsize) for a in lowered.arguments)
     parameters = tuple(p.index for p in lowered.parameters)
     return Step(lowered.kernel.name, sinks, lowered, None, arguments, parameters)
 
@@ -232,5 +229,3 @@ def _lifetimes(steps: Sequence[Step], results: set[int], leaves: int) -> None:
             ending.setdefault(step, []).append(place)
     for step, places in ending.items():
         step.releases = tuple(places)
-
-
