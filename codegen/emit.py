@@ -44,6 +44,7 @@ from .vectorize import hidden, lanes_for, round_up_to_power
 
 STACK_SCRATCH = 64 << 10  # scratch buffers up to this many bytes together live on the stack
 BIG_BODY = 40  # statements from which a vector loop is one masked copy instead of a main loop and a tail
+SHORT = 4  # vectors below which a loop is one masked copy from half as many statements on
 
 
 def outer_loop(body: Sequence[Stmt]) -> Loop | None:
@@ -268,7 +269,7 @@ def _loop(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
     whole = lo.ref == "0" and hi.ref == str(extent)
     if whole and extent % lanes == 0:
         _vector_loop(f, loop, lanes, lo, hi, aligned=True)
-    elif f.target.masks and sum(1 for _ in statements(loop.body)) >= BIG_BODY:
+    elif f.target.masks and 2 * sum(1 for _ in statements(loop.body)) >= BIG_BODY * (1 + (extent >= SHORT * lanes)):
         lo, aligned = _align(f, loop, lanes, lo, hi)
         _masked_loop(f, loop, lanes, lo, hi, aligned)
     elif whole:

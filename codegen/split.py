@@ -253,19 +253,27 @@ def _stores_last(body: list[Stmt]) -> list[Stmt]:
 
 
 class _Borders(_Split):
+    """`hot`: not at the border of an outer loop, where cutting inner loops would only be more code."""
+
+    def __init__(self, inner: bool) -> None:
+        super().__init__(inner)
+        self.hot = True
+
     def loop(self, s: Loop) -> None:
-        cuts = self.cuts(s) if self.inner and not s.carries and _movable(s.body) else []
+        cuts = self.cuts(s) if self.inner and self.hot and not s.carries and _movable(s.body) else []
         if not cuts:
             self.whole(s)
             return
         pieces = list(pairwise([0, *cuts, s.var.extent]))
-        for piece in pieces:
-            lo, hi = piece
+        most = max(hi - lo for lo, hi in pieces)
+        for lo, hi in pieces:
+            self.hot = 2 * (hi - lo) >= most
             if hi - lo == 1:
                 self.at(s, constant(lo))
                 continue
             var = Var(hi - lo, s.var.name)
             self.out.append(Loop(var, self.under(s, [of(var) + lo])))
+        self.hot = True
 
     def cuts(self, s: Loop) -> list[int]:
         """Where to cut the range of a loop; nowhere, if that does not pay."""
