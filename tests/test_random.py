@@ -138,7 +138,7 @@ def test_integers(low: int, high: int) -> None:
     assert x.dtype == np.int64
     shifted = (x.astype(object) - low).astype(object)
     assert min(shifted) >= 0 and max(shifted) < high - low
-    bins = next(b for b in (5, 3) if (high - low) % b == 0 or high - low > 2**32)
+    bins = next(b for b in (5, 3) if (high - low) % b == 0 or high - low >= 2**32)
     cell = np.array([int(v * bins // (high - low)) for v in shifted])
     assert stats.chisquare(np.bincount(cell, minlength=bins)).pvalue > LEAST
 

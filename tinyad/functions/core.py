@@ -14,7 +14,7 @@ import numpy as np
 from .. import buffer, ir
 from ..dtypes import DEFAULT_FLOAT, as_dtype, default_of, promote, with_scalar
 from ..errors import AxisError, DTypeError, ShapeError
-from ..ir import DType, Node, Shape
+from ..ir import DType, Node, Shape, WeakNode
 from ..sites import capture, line_of
 
 Operand = Union[Node, bool, int, float]
@@ -36,6 +36,8 @@ def origins(*operands: Operand) -> str:
 def node(x: Operand, dtype: DType | None = None) -> Node:
     """`x` as a node, of `dtype` if given."""
     if isinstance(x, Node):
+        if type(x) is WeakNode and dtype is None:
+            dtype = result_type(x)
         return x if dtype is None else ir.cast(x, dtype)
     return ir.const(x, dtype or default_of(x))
 
@@ -43,10 +45,14 @@ def node(x: Operand, dtype: DType | None = None) -> Node:
 def result_type(*operands: Operand) -> DType:
     """The common dtype: arrays by promotion, Python scalars weak."""
     dtype: DType | None = None
+    scalars: list[bool | int | float] = []
     for x in operands:
-        if isinstance(x, Node):
+        if not isinstance(x, Node):
+            scalars.append(x)
+        elif type(x) is WeakNode:
+            scalars.append(0.0 if x.dtype.kind == "f" else 0)
+        else:
             dtype = x.dtype if dtype is None else promote(dtype, x.dtype)
-    scalars = [x for x in operands if not isinstance(x, Node)]
     for s in scalars:
         dtype = default_of(s) if dtype is None else with_scalar(dtype, s)
     assert dtype is not None
@@ -100,11 +106,11 @@ def binary(op: ir.Op, x: Operand, y: Operand, dtype: DType | None = None) -> Nod
     """`op` on two broadcast operands; DTypeError if it has no meaning for their dtype."""
     a: Node
     b: Node
-    if dtype is None and isinstance(x, Node) and isinstance(y, Node) and x.dtype is y.dtype and x.shape == y.shape:
+    if dtype is None and type(x) is Node and type(y) is Node and x.dtype is y.dtype and x.shape == y.shape:
         a, b = x, y
-    elif dtype is None and isinstance(x, Node) and not isinstance(y, Node) and x.dtype.kind == "f":
+    elif dtype is None and type(x) is Node and not isinstance(y, Node) and x.dtype.kind == "f":
         a, b = x, ir.const(y, x.dtype, x.shape)
-    elif dtype is None and isinstance(y, Node) and not isinstance(x, Node) and y.dtype.kind == "f":
+    elif dtype is None and type(y) is Node and not isinstance(x, Node) and y.dtype.kind == "f":
         a, b = ir.const(x, y.dtype, y.shape), y
     else:
         a, b = together(x, y, dtype=dtype)

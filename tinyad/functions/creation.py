@@ -38,7 +38,7 @@ def full(shape: Any, fill_value: Operand, dtype: Any = None) -> Node:
     """`fill_value` everywhere; the dtype is its own unless said."""
     d = None if dtype is None else as_dtype(dtype)
     if isinstance(fill_value, Node):
-        return broadcast_to(fill_value, _shape(shape), d)
+        return broadcast_to(node(fill_value, d), _shape(shape))
     return ir.const(fill_value, d or default_of(fill_value), _shape(shape))
 
 
