@@ -98,6 +98,14 @@ def recording(recorder: Recorder) -> Iterator[Recorder]:
         _recording.recorder = before
 
 
+def advance(g: "Generator", blocks: int) -> tuple[int, int]:
+    """g's state, (key, counter), before `blocks` blocks are taken from it."""
+    with _lock:
+        start = g.counter
+        g.counter = (start + blocks) % (1 << 64)
+    return g.key, start
+
+
 class Generator:
     """A stream of random numbers with the method names and arguments of ``numpy.random.Generator``.
 

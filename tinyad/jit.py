@@ -1,0 +1,602 @@
+"""`jit`: a function of tensors is traced once for each signature of its arguments; afterwards its plan is replayed.
+
+The signature is the structure of the arguments with the shapes and dtypes of tensors and NumPy arrays, the types of
+Python floats and ints, and the values of everything else (bools, strings, functions, a module's own settings and its
+`training` flag). Floats and ints are traced as weakly typed numbers, so that another value traces nothing. A call
+reads shapes, binds the buffers of its arguments to the plan's leaves and runs the kernels: Python code of the function
+runs at the trace only, so its side effects do not happen again.
+
+Tensors the function uses without being given them are leaves of the plan; a handle that was given another value by
+assignment or in-place syntax is read again at each call, one that was replaced by another tensor is not. Generators of
+`tinyad.random` are state: each call draws on from where they are.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import threading
+import types
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Final, overload
+
+import numpy as np
+
+from . import ir, pytree
+from .buffer import Buffer, copy, empty
+from .canonical import Canonical, number
+from .config import config
+from .dtypes import as_dtype
+from .errors import DTypeError, TraceError
+from .functions import core
+from .history import Cut, held, sources
+from .ir import FLOAT64, GRAD, INT64, LEAF, DType, Node, Op, Shape, WeakNode
+from .sites import line_of
+from .tensor import Tensor, _state
+from .transforms.tracing import _depth, as_node, tracing
+
+_KEPT: Final = 256  # programs remembered by one function
+_U64: Final = ir.DTYPES["u64"]
+_NUMBERS: Final = {float: FLOAT64, int: INT64}
+_new: Final = object.__new__
+_ref: Final = weakref.ref
+
+
+class Number(Tensor):
+    """A Python float or int while a function is traced: arithmetic with numbers gives numbers, carried out in float64
+    or int64 as Python does, and beside a tensor it takes the tensor's dtype. It has no value."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, n: Node) -> "Number":
+        """The number with the value of the 0-d node `n`."""
+        t: Number = _new(cls)
+        t.grad = None
+        t._bind(ir.weak(n))
+        return t
+
+    def realize(self) -> Tensor:
+        raise TraceError(
+            "the value of this Python number is not known while jit traces the function; make its argument static "
+            "(ad.jit(f, static_argnums=...)) or keep the computation in tensors, e.g. ad.where(c, a, b) instead of `if`"
+        )
+
+
+def _arithmetic(name: str, op: Callable[[Node, Node], Node], real: bool = False) -> None:
+    """Defines an operator and its reflection: numbers among themselves give a number, else it is the tensor's."""
+
+    def forward(self: Number, other: Any) -> Any:
+        if type(other) is Number:
+            return _combined(op, self.node, other.node, real)
+        if type(other) in _NUMBERS:
+            return _combined(op, self.node, ir.const(other, _NUMBERS[type(other)]), real)
+        return getattr(Tensor, f"__{name}__")(self, other)
+
+    def reflected(self: Number, other: Any) -> Any:
+        if type(other) in _NUMBERS:
+            return _combined(op, ir.const(other, _NUMBERS[type(other)]), self.node, real)
+        return getattr(Tensor, f"__r{name}__")(self, other)
+
+    setattr(Number, f"__{name}__", forward)
+    setattr(Number, f"__i{name}__", forward)
+    setattr(Number, f"__r{name}__", reflected)
+
+
+def _combined(op: Callable[[Node, Node], Node], a: Node, b: Node, real: bool) -> Number:
+    whole = a.dtype is INT64 and b.dtype is INT64 and not real
+    dtype = INT64 if whole else FLOAT64
+    return Number.of(op(ir.cast(a, dtype), ir.cast(b, dtype)))
+
+
+_arithmetic("add", ir.add)
+_arithmetic("sub", ir.sub)
+_arithmetic("mul", ir.mul)
+_arithmetic("truediv", ir.div, real=True)
+_arithmetic("floordiv", ir.idiv)
+_arithmetic("mod", ir.mod)
+_arithmetic("pow", ir.pow_, real=True)
+setattr(Number, "__neg__", lambda self: Number.of(ir.neg(self.node)))  # noqa: B010
+setattr(Number, "__abs__", lambda self: Number.of(ir.abs_(self.node)))  # noqa: B010
+
+
+class _Kernel:
+    """A step ready to run: its table of pointers, in which only `moving` entries change from call to call."""
+
+    __slots__ = ("allocates", "call", "keep", "moving", "outer", "params", "releases", "scratch", "table", "table_at")
+
+    def __init__(self, step: Any, code: Any, c: Canonical, fixed: dict[int, Buffer]) -> None:
+        table = (ctypes.c_uint64 * (len(step.arguments) + 1))()
+        self.moving: list[tuple[int, int, int]] = []
+        for i, (place, offset) in enumerate(step.arguments):
+            if place in fixed:
+                table[i] = fixed[place].address + offset
+            else:
+                self.moving.append((i, place, offset))
+        bits = [c.parameters[i] for i in step.parameters]
+        params = (ctypes.c_uint64 * len(bits))(*bits)
+        self.table, self.table_at = table, ctypes.addressof(table)
+        self.params = ctypes.addressof(params)
+        self.call, self.outer, self.scratch = code.call, code.outer, (len(step.arguments), code.scratch)
+        self.allocates, self.releases = step.allocates, step.releases
+        self.keep = params, code
+
+
+class _Program:
+    """One trace of a function: its plan, what each leaf of the plan is bound to, and the results' structure.
+
+    `tracked`: a result depends on a `requires_grad` leaf, so that it is right under `no_grad` only.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        ys: list[Node],
+        holes: list[Node],
+        structure: pytree.Structure,
+        states: list[tuple[Any, Node, int]],
+        tracked: bool,
+    ) -> None:
+        from .realize import _lock, compiled, stats
+        from .schedule.plan import plan_for
+
+        self.roots = ys
+        self.tracked = tracked
+        self.structure = structure
+        self._stats = stats
+        self._lock = threading.Lock()
+        with _lock:
+            inputs = [*holes, *(n for _, n, _ in states)]
+            try:
+                for n in inputs:  # what is stored becomes a numbered leaf
+                    n.buffer = Buffer(np.broadcast_to(np.zeros((), n.dtype), n.shape))
+                c = number(ys)
+                slots = {id(b): slot for slot, b in enumerate(c.leaves)}
+                slot_of = [slots.get(id(n.buffer)) for n in inputs]
+            finally:
+                for n in inputs:
+                    n.buffer = None
+            self.plan = plan_for(c, config.fuse)
+        plan = self.plan
+        self._canonical = c
+        bound: list[Buffer | None] = [*c.leaves, *([None] * (len(plan.places) - plan.leaves))]
+        self._arrays: list[tuple[int, int]] = []  # argument, slot
+        self._numbers: list[tuple[int, np.ndarray[Any, Any]]] = []  # argument, where its value is written
+        cells: dict[int, Buffer] = {}
+        for i, (n, slot) in enumerate(zip(holes, slot_of, strict=False)):
+            if slot is None:
+                continue
+            bound[slot] = None
+            if type(n) is WeakNode:
+                bound[slot] = cells[slot] = empty((), n.dtype)
+                self._numbers.append((i, cells[slot].array))
+            else:
+                self._arrays.append((i, slot))
+        self._states: list[tuple[Any, int, np.ndarray[Any, Any]]] = []  # generator, blocks drawn, its state
+        for (generator, _, start), slot in zip(states, slot_of[len(holes) :], strict=True):
+            cell = empty((2,), _U64)
+            self._states.append((generator, generator.counter - start, cell.array))
+            if slot is not None:
+                bound[slot] = cells[slot] = cell
+        self._captured: list[tuple[int, weakref.ref[Any], Node]] = []
+        known = {slot for slot in slot_of if slot is not None}
+        for key, n in zip(c.key, c.origin, strict=False):
+            if key[0] is Op.BUFFER and key[1].index not in known:
+                known.add(key[1].index)
+                if n.handle is not None and held(n):
+                    self._captured.append((key[1].index, n.handle, n))
+        moving = {slot for slot, _, _ in self._captured} | {slot for _, slot in self._arrays}
+        fixed = {p: b for p, b in enumerate(bound) if b is not None and p not in moving}
+        self._bound = bound
+        self._written = frozenset(cells)
+        self._kernels: list[_Kernel] | None = None
+        if all(step.call is None for step in plan.steps):
+            self._kernels = [_Kernel(step, compiled(step), c, fixed) for step in plan.steps]
+        self._status = ctypes.c_int32(0)
+        self._status_at = ctypes.addressof(self._status)
+        self._outputs: list[tuple[int, Shape, DType, Any, tuple[Any, int], bool]] = []
+        for (place, shape), y, at in zip(plan.results, ys, c.roots, strict=True):
+            site = y.site
+            plain = plan.places[place][0] == shape and place not in cells and 0 not in shape
+            self._outputs.append((place, shape, y.dtype, site, (plan, at), plain))
+        self._line = next((line for y in ys if (line := line_of(y))), None)
+        self._single = structure == pytree.LEAF
+        self._flat = structure.cls is tuple and all(s == pytree.LEAF for s in structure.children)
+        self.name = name
+
+    def __call__(self, leaves: Sequence[Any]) -> Any:
+        """The results for these arguments; nothing of them is kept."""
+        with self._lock:
+            places = self._bound.copy()
+            nodes = []
+            for i, slot in self._arrays:
+                x = leaves[i]
+                if isinstance(x, Tensor):
+                    n = x.node
+                    places[slot] = n.buffer
+                    nodes.append(_ref(n))
+                else:
+                    places[slot] = copy(x)
+            for i, cell in self._numbers:
+                cell[()] = leaves[i]
+            if self._captured:
+                self._read_captured(places)
+            if self._states:
+                self._read_states()
+            kernels = self._kernels
+            if kernels is None:
+                places = self._run(places)
+            else:
+                shapes = self.plan.places
+                for k in kernels:
+                    for p in k.allocates:
+                        places[p] = empty(*shapes[p])
+                    table = k.table
+                    for i, p, offset in k.moving:
+                        table[i] = places[p].address + offset  # type: ignore[union-attr]
+                    at, size = k.scratch
+                    if size:
+                        scratch = empty((size,), np.dtype(np.uint8))
+                        table[at] = scratch.address
+                    k.call(k.table_at, k.params, 0, k.outer, self._status_at)
+                    if self._status.value:
+                        self._status.value = 0
+                        self._run(self._leaves_of(places))  # raises the IndexError with its line
+                    for p in k.releases:
+                        places[p] = None
+                self._stats.kernels_run += len(kernels)
+            cut = Cut(self._line, nodes)
+            out = []
+            for place, shape, dtype, site, plan, plain in self._outputs:
+                b = places[place]
+                if not plain:
+                    b = self._result(b, place, shape, dtype)
+                n = Node(Op.BUFFER, (), None, shape, dtype)
+                n.buffer = b
+                n.site = site
+                n.plan = plan
+                n.cut = cut
+                t = _new(Tensor)
+                t.grad = None
+                t.node = n
+                n.handle = _ref(t)
+                out.append(t)
+        if self._single:
+            return out[0]
+        return tuple(out) if self._flat else self.structure.unflatten(out)
+
+    def _read_captured(self, places: list[Buffer | None]) -> None:
+        """Binds the values that tensors used by the function have now."""
+        for slot, handle, old in self._captured:
+            t = handle()
+            if t is not None and t.node is not old:
+                t.realize()
+                places[slot] = t.node.buffer
+
+    def _read_states(self) -> None:
+        """Takes the blocks of one call from the generators."""
+        from .random import advance
+
+        for generator, blocks, cell in self._states:
+            cell[:] = advance(generator, blocks)
+
+    def _leaves_of(self, places: list[Buffer | None]) -> list[Buffer | None]:
+        return places[: self.plan.leaves]
+
+    def _run(self, places: list[Buffer | None]) -> list[Buffer | None]:
+        """A run step by step, for plans with host functions and for errors."""
+        from .realize import run
+
+        leaves: Any = self._leaves_of(places)
+        return run(self.plan, replace(self._canonical, leaves=leaves))
+
+    def _result(self, b: Buffer | None, place: int, shape: Shape, dtype: DType) -> Buffer:
+        """A result that is not a fresh array of its own shape: empty, a view of one, or a cell written at each call."""
+        if b is None:
+            return empty(shape, dtype)
+        return (copy(b.array) if place in self._written else b).reshaped(shape)
+
+
+class Jitted:
+    """A function compiled by `jit`. `trace_count`: how often it was traced."""
+
+    def __init__(self, f: Callable[..., Any], static_argnums: Sequence[int] = ()) -> None:
+        functools.update_wrapper(self, f)
+        self._f = f
+        self._static = tuple(static_argnums)
+        self._programs: OrderedDict[Any, _Program | None] = OrderedDict()
+        self._tracing = threading.RLock()
+        self.trace_count = 0
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<jit of {self._name}>"
+
+    @property
+    def _name(self) -> str:
+        return getattr(self._f, "__qualname__", repr(self._f))
+
+    @property
+    def cache_size(self) -> int:
+        """The number of signatures whose programs are kept; the oldest of more than 256 go first."""
+        return len(self._programs)
+
+    def clear_cache(self) -> None:
+        """Forgets every program."""
+        self._programs.clear()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not kwargs and not self._static and not _depth.valueless:
+            key: list[Any] = []
+            for x in args:
+                cls = type(x)
+                if cls is Tensor:
+                    n = x.node
+                    if n.trace is not None or n.buffer is None:
+                        break
+                    key.append(n.shape)
+                    key.append(n.dtype)
+                elif cls is float or cls is int:
+                    key.append(cls)
+                elif cls is np.ndarray:
+                    key.append(x.shape)
+                    key.append(x.dtype)
+                else:
+                    break
+            else:
+                program = self._programs.get(tuple(key))
+                if program is not None and not program.tracked:
+                    return program(args)
+        return self._general(args, kwargs)
+
+    def _general(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call of any kind: with containers, of a new signature, or one that must become part of a graph."""
+        if _depth.valueless or config.backend == "numpy":
+            return self._f(*args, **kwargs)
+        key, leaves = self._signature(args, kwargs)
+        pending = []
+        for x in leaves:
+            if isinstance(x, Tensor):
+                if _followed(x.node):
+                    return self._f(*args, **kwargs)
+                if x.node.buffer is None:
+                    pending.append(x.node)
+        program = self._program(key, args, kwargs, pending)
+        return self._f(*args, **kwargs) if program is None else program(leaves)
+
+    def _program(self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any], pending: list[Node]) -> _Program | None:
+        """The program for a signature, traced if it is new; None if the results belong to an open transform or depend
+        on `requires_grad` leaves that derivatives must reach. `pending` arguments are computed."""
+        if pending:
+            from .realize import realize
+
+            realize(pending)
+        with self._tracing:
+            program = self._programs.get(key)
+            if program is not None:
+                self._programs.move_to_end(key)
+                return None if program.tracked and not _state.grad_off else program
+            if key in self._programs and not _state.grad_off:
+                return None
+            program, again = self._trace(args, kwargs)
+            if again:
+                self._programs[key] = program
+                if len(self._programs) > _KEPT:
+                    self._programs.popitem(last=False)
+            return program
+
+    # signatures ---------------------------------------------------------------------------------------------------
+    def _signature(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], list[Any]]:
+        """What a program depends on, and the arguments that are traced."""
+        key: list[Any] = []
+        leaves: list[Any] = []
+        fixed = {i % len(args) for i in self._static if -len(args) <= i < len(args)}
+        for i, x in enumerate(args):
+            if i in fixed:
+                key.append((_STATIC, type(x), _hashable(x, f"static argument {i} of {self._name}")))
+            else:
+                self._describe(x, key, leaves)
+        if kwargs:
+            names = tuple(sorted(kwargs))
+            key.append((_STATIC, names))
+            for name in names:
+                self._describe(kwargs[name], key, leaves)
+        return tuple(key), leaves
+
+    def _describe(self, x: Any, key: list[Any], leaves: list[Any]) -> None:
+        """Appends the signature of one argument, and its leaves, in the order of `pytree.flatten`."""
+        cls = type(x)
+        if isinstance(x, Tensor):
+            key += (x.shape, x.dtype) if x.node.trace is not GRAD else (x.shape, x.dtype, GRAD)
+            leaves.append(x)
+        elif cls in _NUMBERS:
+            key.append(cls)
+            leaves.append(x)
+        elif isinstance(x, (np.ndarray, np.generic)):
+            if x.dtype.kind not in "biuf":
+                raise DTypeError(f"jit: arrays of dtype {x.dtype} cannot be traced; make the argument static")
+            key += (x.shape, x.dtype)
+            leaves.append(x)
+        else:
+            opened = pytree._open(x)
+            if opened is None:
+                key.append((_STATIC, cls, _hashable(x, f"argument of {self._name}")))
+                return
+            key.append((cls, opened.labels, _settings(x, opened.labels)))
+            for child in opened.children:
+                self._describe(child, key, leaves)
+
+    # tracing ------------------------------------------------------------------------------------------------------
+    def _trace(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[_Program | None, bool]:
+        """A new program (None: see `_program`) and whether it serves all calls of this signature."""
+        from .random import Recorder, recording
+
+        fixed = {i % len(args) for i in self._static if -len(args) <= i < len(args)}
+        names = sorted(kwargs)
+        traced = ([x for i, x in enumerate(args) if i not in fixed], [kwargs[name] for name in names])
+        flat, structure = pytree.flatten(traced)
+        holes: list[Node] = []
+        recorder = Recorder()
+        try:
+            with tracing(values=False), recording(recorder):
+                for i, x in enumerate(flat):
+                    if _is_traced(x):
+                        hole, flat[i] = _input_for(x)
+                        holes.append(hole)
+                given, named = structure.unflatten(flat)
+                flat.clear()
+                rest = iter(given)
+                new_args = [x if i in fixed else next(rest) for i, x in enumerate(args)]
+                out = self._f(*new_args, **dict(zip(names, named, strict=True)))
+                results, out_structure = pytree.flatten(out)
+                ys = [core.node(as_node(r, f"jit: results of {self._name}")) for r in results]
+            del out, results, given, named, new_args, rest
+            reasons = {y.trace for y in ys if y.trace is not None and y.trace.open}
+            tracked = GRAD in reasons
+            if reasons - {GRAD}:
+                return None, False
+            if tracked and not _state.grad_off:
+                return None, True
+            _compute_captured(ys, holes)
+            program = _Program(self._name, ys, holes, out_structure, recorder.states, tracked)
+            self.trace_count += 1
+            return program, True
+        finally:
+            for generator, _, start in recorder.states:
+                generator.counter = start
+
+    def dump(self, stage: str = "ir", *args: Any, **kwargs: Any) -> str:
+        """The text of one stage (ir, schedule, loops, llvm or asm) of the program for these arguments."""
+        from . import text
+        from .inspect import STAGES
+
+        if stage != "ir" and stage not in STAGES:
+            raise ValueError(f"dump: unknown stage {stage!r}; expected one of ir, {', '.join(STAGES)}")
+        key, leaves = self._signature(args, kwargs)
+        with _no_grad():
+            pending = [x.node for x in leaves if isinstance(x, Tensor) and x.node.buffer is None]
+            program = self._program(key, args, kwargs, pending)
+        if program is None:
+            raise TraceError(f"dump: {self._name} depends on a tensor that an open transform traces")
+        return text.dump(program.roots) if stage == "ir" else STAGES[stage](program.plan)
+
+
+_STATIC: Final = "static"
+
+
+def _no_grad() -> Any:
+    from .tensor import no_grad
+
+    return no_grad()
+
+
+def _followed(n: Node) -> bool:
+    """Whether derivatives may be asked of what is made from `n`."""
+    return n.trace is not None and n.trace.open and not (n.trace is GRAD and _state.grad_off > 0)
+
+
+def _hashable(x: Any, what: str) -> Any:
+    try:
+        hash(x)
+    except TypeError:
+        raise TypeError(
+            f"jit: {what} is static, so it must be hashable, got {type(x).__name__}; arguments that are traced are "
+            "tensors, NumPy arrays, Python numbers and pytrees of these"
+        ) from None
+    return x
+
+
+def _settings(x: Any, labels: tuple[Any, ...]) -> Any:
+    """What else a container's behaviour depends on: a module's attributes without tensors, and `training`."""
+    if not hasattr(type(x), "__tree_children__"):
+        return None
+    own = {k: v for k, v in vars(x).items() if k not in labels and k != "training"}
+    return getattr(x, "training", None), tuple([(k, _frozen(v)) for k, v in own.items()])
+
+
+def _frozen(v: Any) -> Any:
+    """A hashable stand-in for a setting: lists, dicts and sets by content, other unhashable values by identity."""
+    if isinstance(v, (list, tuple)):
+        return type(v), tuple(map(_frozen, v))
+    if isinstance(v, dict):
+        return dict, tuple([(k, _frozen(e)) for k, e in v.items()])
+    if isinstance(v, (set, frozenset)):
+        return frozenset(v)
+    try:
+        hash(v)
+    except TypeError:
+        return _Identity(v)
+    return type(v), v
+
+
+class _Identity:
+    """Equal only to what holds the very same object, which it keeps alive."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def _is_traced(x: Any) -> bool:
+    return isinstance(x, (Tensor, np.ndarray, np.generic)) or type(x) in _NUMBERS
+
+
+def _input_for(x: Any) -> tuple[Node, Tensor]:
+    """An input without value for an argument, and the tensor or number that the function is given."""
+    if type(x) in _NUMBERS:
+        hole: Node = ir.weak(ir.input((), _NUMBERS[type(x)]))
+        return hole, Number.of(hole)
+    trace = GRAD if isinstance(x, Tensor) and x.node.trace is GRAD else None
+    hole = ir.input(x.shape, as_dtype(x.dtype), None, trace)
+    return hole, Tensor._of(hole)
+
+
+def _compute_captured(ys: Sequence[Node], holes: Sequence[Node]) -> None:
+    """Computes the pending tensors that the traced graph uses, so that they are not computed again by each call."""
+    from .realize import realize
+
+    dependent = set(holes)
+    pending = []
+    for n in ir.toposort(ys, sources):
+        if (n.op is Op.INPUT and not n.src) or not dependent.isdisjoint(n.src):
+            dependent.add(n)
+        elif n not in dependent and n.buffer is None and n.op not in LEAF and held(n):
+            pending.append(n)
+    if pending:
+        realize(pending)
+
+
+@overload
+def jit(f: Callable[..., Any], *, static_argnums: int | Sequence[int] = ()) -> Jitted: ...
+@overload
+def jit(f: None = None, *, static_argnums: int | Sequence[int] = ()) -> Callable[[Callable[..., Any]], Jitted]: ...
+def jit(f: Callable[..., Any] | None = None, *, static_argnums: int | Sequence[int] = ()) -> Any:
+    """`f` compiled: traced once for each signature of its arguments, then replayed without running its Python code.
+
+    Arguments and results are pytrees (dict, list, tuple, dataclass, Module) of tensors, NumPy arrays and Python
+    numbers; results are fresh tensors, already computed. Arguments of other types, and those at the positions
+    `static_argnums`, are part of the signature by value and must be hashable. Inside `f` values cannot be read:
+    ``float(x)`` and ``if x > 0`` raise TraceError. Where a derivative may be asked for (an argument, or a tensor that
+    `f` uses, is being differentiated or requires grad outside ``ad.no_grad()``), and inside `vmap` and other traces,
+    a call is the same as one of `f` itself.
+
+    Raises:
+        TraceError: `f` needs the value of a traced argument.
+        TypeError: a static argument is not hashable, or a result is not an array.
+    """
+    positions = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
+    if f is None:
+        return lambda g: Jitted(g, positions)
+    return Jitted(f, positions)
