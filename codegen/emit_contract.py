@@ -39,6 +39,7 @@ L2_COLUMNS = 1 << 20  # bytes of one block of packed columns
 TILES = 4 << 20  # bytes of unfinished tiles
 UNIT = 96  # rows m that one step of a split outer range covers: a multiple of every panel width
 FMA_LATENCY = 4
+OVERHEAD = 0.75  # cycles that one step of k costs besides its loads and multiplications
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ def _shape(target: Target, element_bytes: int, rows: int, columns: int) -> tuple
             step = max(mr * nv / 2, (mr + nv) / 2, FMA_LATENCY)
             if nv * lanes * element_bytes * CONTRACT_BLOCK > L1_PANEL:
                 step *= 1.1
-            cost = step * -(-rows // mr) * -(-columns // (nv * lanes))
+            cost = (step + OVERHEAD) * -(-rows // mr) * -(-columns // (nv * lanes))
             if best is None or cost < best[0]:
                 best = cost, lanes, mr, nv
     assert best is not None

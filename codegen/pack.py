@@ -18,6 +18,7 @@ from .index import Index, Var, unmask
 from .loops import Contract, Load, Loop, Reduce, Stmt, Update, Value
 from .vectorize import round_up_to_power
 
+STRIP = 16  # steps of k packed for all panels before the next: memory is read in long rows
 STEP = 16  # steps of k that a panel's depth is a multiple of: the most that one vector along k may write
 
 
@@ -42,32 +43,52 @@ def pack(f: Frame, side: Side, panels: Val, lo: Val, hi: Val, k0: Val, k1: Val, 
     extent, width = side.var.extent, side.width
     full = extent // width * width
 
-    def panel(count: int, x: Val) -> None:
+    def panel(count: int, x: Val, start: Val, end: Val, carried: list[Val]) -> list[Val]:
         offset = b.binary("mul", b.binary("sub", x, lo), const(I64, depth))
-        _panel(f, side, b.gep(side.element, panels, offset), x, count, k0, k1)
-
-    def whole(x: Val, carried: list[Val]) -> list[Val]:
-        panel(width, x)
+        _panel(f, side, b.gep(side.element, panels, offset), x, count, (k0, start, end))
         return carried
 
-    def last(x: Val, carried: list[Val]) -> list[Val]:
-        panel(extent - full, x)
+    def panels_of(k0: Val, k1: Val) -> None:
+        if full:
+            f.loop(
+                lo, f.extreme("smin", hi, const(I64, full)), width, [], lambda x, c: panel(width, x, k0, k1, c), "pack"
+            )
+        if full < extent:
+            start = f.extreme("smax", lo, const(I64, full))
+            f.loop(start, hi, width, [], lambda x, c: panel(extent - full, x, k0, k1, c), "pack")
+
+    def strip(k: Val, carried: list[Val]) -> list[Val]:
+        panels_of(k, f.extreme("smin", b.binary("add", k, const(I64, STRIP)), k1))
         return carried
 
-    if full:
-        f.loop(lo, f.extreme("smin", hi, const(I64, full)), width, [], whole, "pack")
-    if full < extent:
-        f.loop(f.extreme("smax", lo, const(I64, full)), hi, width, [], last, "pack")
-
-
-def _panel(f: Frame, side: Side, panel: Val, x: Val, count: int, k0: Val, k1: Val) -> None:
-    lanes = min(f.target.vector_bytes * 8 // side.element.bits, STEP)
-    if any(isinstance(s, (Loop, Reduce, Contract, Update)) for s in side.body):
-        _along_var(f, side, panel, x, count, k0, k1, 1)
-    elif _contiguous_in_k(side, lanes) and side.k.extent >= lanes:
-        _along_k(f, side, panel, x, count, k0, k1, lanes)
+    if _goes_along_k(f, side):
+        panels_of(k0, k1)
     else:
-        _along_var(f, side, panel, x, count, k0, k1, min(lanes, round_up_to_power(side.width)))
+        f.loop(k0, k1, STRIP, [], strip, "strip")
+
+
+def _panel(f: Frame, side: Side, panel: Val, x: Val, count: int, k: tuple[Val, Val, Val]) -> None:
+    """Part of a panel that starts at k[0]: what lies in ``[k[1], k[2])``."""
+    lanes = _lanes(f, side)
+    if _is_nested(side):
+        _along_var(f, side, panel, x, count, k, 1)
+    elif _goes_along_k(f, side):
+        _along_k(f, side, panel, x, count, k, lanes)
+    else:
+        _along_var(f, side, panel, x, count, k, min(lanes, round_up_to_power(side.width)))
+
+
+def _lanes(f: Frame, side: Side) -> int:
+    return min(f.target.vector_bytes * 8 // side.element.bits, STEP)
+
+
+def _is_nested(side: Side) -> bool:
+    return any(isinstance(s, (Loop, Reduce, Contract, Update)) for s in side.body)
+
+
+def _goes_along_k(f: Frame, side: Side) -> bool:
+    lanes = _lanes(f, side)
+    return not _is_nested(side) and side.k.extent >= lanes and _contiguous_in_k(side, lanes)
 
 
 def _contiguous_in_k(side: Side, lanes: int) -> bool:
@@ -81,13 +102,14 @@ def _contiguous_in_k(side: Side, lanes: int) -> bool:
     return any(unit(e, side.k, lanes) for e in loads) and not any(unit(e, side.var, across) for e in loads)
 
 
-def _along_var(f: Frame, side: Side, panel: Val, x: Val, count: int, k0: Val, k1: Val, lanes: int) -> None:
+def _along_var(f: Frame, side: Side, panel: Val, x: Val, count: int, ks: tuple[Val, Val, Val], lanes: int) -> None:
     """For each k a few vectors, written in order: one that is wider than its place is overwritten by what follows."""
     b, t = f.b, side.element
+    first, k0, k1 = ks
     aligned = side.width % lanes == 0
 
     def step(k: Val, carried: list[Val]) -> list[Val]:
-        row = b.gep(t, panel, b.binary("mul", b.binary("sub", k, k0), const(I64, side.width)))
+        row = b.gep(t, panel, b.binary("mul", b.binary("sub", k, first), const(I64, side.width)))
         with f.scope((side.k, k)):
             for start in range(0, count, lanes):
                 left = count - start
@@ -103,13 +125,14 @@ def _along_var(f: Frame, side: Side, panel: Val, x: Val, count: int, k0: Val, k1
         f.loop(k0, k1, 1, [], step, "pack")
 
 
-def _along_k(f: Frame, side: Side, panel: Val, x: Val, count: int, k0: Val, k1: Val, lanes: int) -> None:
+def _along_k(f: Frame, side: Side, panel: Val, x: Val, count: int, ks: tuple[Val, Val, Val], lanes: int) -> None:
     """Squares of `lanes` rows and as many k: rows are loaded, their transpose is stored.
 
     A panel of one row is stored as it is. Columns are stored k by k over all squares side by side, so that one that
     is wider than its place is overwritten by what follows; where squares fill the panel they are a loop.
     """
     b, t = f.b, side.element
+    first, k0, k1 = ks
 
     def square(k: Val, mask: Val | None, start: Val, rows: int) -> list[Val]:
         loaded: list[Val] = []
@@ -121,7 +144,7 @@ def _along_k(f: Frame, side: Side, panel: Val, x: Val, count: int, k0: Val, k1: 
         return transpose(f, loaded) if side.width > 1 else loaded
 
     def write(k: Val, squares: list[tuple[Val, list[Val]]]) -> None:
-        place = b.gep(t, panel, b.binary("mul", b.binary("sub", k, k0), const(I64, side.width)))
+        place = b.gep(t, panel, b.binary("mul", b.binary("sub", k, first), const(I64, side.width)))
         for j in range(lanes if side.width > 1 else 1):
             for start, columns in squares:
                 where = b.gep(t, b.gep(t, place, start), const(I64, j * side.width))
