@@ -88,9 +88,9 @@ class Group:
             g = g.merged
         return g
 
-    def absorb(self, other: "Group") -> None:
-        """Makes `other`, whose loops have the same extents, a part of this group."""
-        for mine, its in zip(resolved(self.loops), resolved(other.loops), strict=True):
+    def absorb(self, other: "Group", pairs: dict[Loop, Loop]) -> None:
+        """Makes `other` a part of this group; `pairs` says which loop here each of its loops is."""
+        for its, mine in pairs.items():
             its.parts = (mine,)
         self.sinks += other.sinks
         self.readers |= other.readers
@@ -278,11 +278,12 @@ class _Partitioner:
             return False
         loops = {loop for axis in position for loop in axis}
         depth = len(loops)
-        if set(group.loops[:depth]) != loops or (group.domain and not depth):
+        domain = group.domain  # (brings `loops` up to date)
+        if set(group.loops[:depth]) != loops or (domain and not depth):
             return False
         if id(n) in self.contractions or n.op is Op.SCAN:
             alone = not group.heavy and not group.passes and all(u.context is None for u in uses)
-            return alone and depth == len(group.domain) and (n.op is not Op.SCAN or all(len(a) < 2 for a in position))
+            return alone and depth == len(domain) and (n.op is not Op.SCAN or all(len(a) < 2 for a in position))
         if n.op in REDUCE:
             return group.heavy is None
         return group.heavy is None or (depth == len(group.domain) and group.heavy.op not in (Op.CALL, Op.SCATTER))
@@ -404,7 +405,8 @@ class _Partitioner:
                 self._use(s, Use(g, u.context, p if n.op is Op.SCAN else None))
         else:
             passes_on = _THROUGH.get(n.op, _through_other)
-            once = n.op in ELEMENTWISE or n.op is Op.PAD or (n.op is Op.EXPAND and not _repeats(n, p, g.loops))
+            spread = n.op is Op.EXPAND or n.op is Op.SCATTER
+            once = n.op in ELEMENTWISE or n.op is Op.PAD or (spread and not _repeats(n, p, g.loops))
             for s, place in zip(n.src, passes_on(n, p)):
                 times = u.times if once else u.times * n.size / max(s.size, 1)
                 self._use(s, Use(g, u.context, place, times))
@@ -416,18 +418,42 @@ class _Partitioner:
         """Groups that read a stored array at the same place become one kernel if neither needs the other's result."""
         if not self.fuse or not n.shape:
             return
-        by_place: dict[object, Group] = {}
+        found: list[tuple[Group, Position]] = []
         for u in list(self.uses[id(n)])[:16]:
             g = u.group.find()
-            if u.position is None or g.heavy is not None:
+            if u.position is None or g.heavy is not None or any(g is other.find() for other, _ in found):
                 continue
-            numbers = {loop: i for i, loop in enumerate(g.loops)} if g.domain else {}
-            place = tuple([tuple([(numbers.get(v), v.extent) for v in axis]) for axis in current(u.position)])
-            first = by_place.setdefault((g.domain, place), g).find()
-            if first is g or first.operations + g.operations > self.cap or first.heavy is not None:
-                continue
-            if not _reaches(first, g) and not _reaches(g, first):
-                first.absorb(g)
+            for other, place in found:
+                first = other.find()
+                if first.heavy is None and first.operations + g.operations <= self.cap and first is not g:
+                    pairs = _matched(first, place, g, u.position)
+                    if pairs is not None and not _reaches(first, g) and not _reaches(g, first):
+                        first.absorb(g, pairs)
+                        break
+            else:
+                found.append((g, u.position))
+
+
+def _matched(first: Group, place: Position, other: Group, position: Position) -> dict[Loop, Loop] | None:
+    """Which loop of `first` each loop of `other` is, if they read one array with them all; None if they differ.
+
+    The order of loops may differ only if `other` has no reductions inside.
+    """
+    pairs: dict[Loop, Loop] = {}
+    loops = first.domain and first.loops, other.domain and other.loops
+    for mine, its in zip(current(place), current(position), strict=True):
+        if [v.extent for v in mine] != [v.extent for v in its]:
+            return None
+        for a, b in zip(mine, its):
+            if (a in loops[0]) != (b in loops[1]):
+                return None
+            if b in loops[1]:
+                pairs[b] = a
+    if len(pairs) != len(loops[1]) or len(loops[0]) != len(loops[1]):
+        return None
+    if other.passes and [pairs[v] for v in loops[1]] != list(loops[0]):
+        return None
+    return pairs
 
 
 def writes_row(n: Node) -> bool:
@@ -478,14 +504,15 @@ _THROUGH: Final[dict[Op, Callable[[Node, Position | None], list[Position | None]
 
 
 def _repeats(n: Node, p: Position | None, loops: tuple[Loop, ...]) -> bool:
-    """Whether the expansion `n`, read at `p`, evaluates its source again: not if what it repeats are inner loops."""
+    """Whether `n`, an expansion or row scatter read at `p`, evaluates its sources again: not along inner loops."""
     if p is None:
         return True
     p = current(p)
     place = {loop: i for i, loop in enumerate(loops)}
-    kept = [place.get(v, len(place)) for axis, m in zip(p, n.src[0].shape) if m != 1 for v in axis]
-    added = [place.get(v, len(place)) for axis, m in zip(p, n.src[0].shape) if m == 1 for v in axis]
-    return max(kept, default=-1) >= min(added, default=-1)
+    spread = [m == 1 for m in n.src[0].shape] if n.op is Op.EXPAND else [i == n.arg[1] for i in range(len(p))]
+    kept = [place.get(v, len(place)) for axis, new in zip(p, spread) if not new for v in axis]
+    added = [place.get(v, len(place)) for axis, new in zip(p, spread) if new for v in axis]
+    return max(kept, default=-1) >= min(added, default=len(place) + 1)
 
 
 def _reaches(a: Group, b: Group) -> bool:
