@@ -1,6 +1,7 @@
 """Machine code in this process: LLVM text to an object, an object to callable functions. The only user of llvmlite.
 
-Compiled kernels live as long as their `Compiled`; the in-memory cache keeps the last `LIMIT` of them.
+Compiled kernels live as long as their `Compiled`; the in-memory cache keeps the last `LIMIT` of them. Behind it may
+stand a cache on disk (`use_disk`), whose objects are linked without any code generation.
 """
 
 from __future__ import annotations
@@ -8,15 +9,19 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
+import llvmlite
 import llvmlite.binding as llvm
 
-from .emit import emit, outer_extent, scratch_bytes
+from .cache import Disk, Entry, digest, source
+from .cost import operations
+from .emit import emit, outer_contract, outer_extent, scratch_bytes
 from .loops import Kernel
+from .split import prepare
 from .target import Target, from_features, level
 from .text import canonical
 
@@ -29,22 +34,51 @@ LIMIT: Final = 4096  # kernels kept in memory; the oldest go first
 ENTRY: Final = "kernel"  # the name every kernel's function is compiled under: names are no part of code
 
 
+@dataclass(slots=True)
+class Counts:
+    """Kernels this process generated code for, and kernels it found on disk instead."""
+
+    built: int = 0
+    disk_hits: int = 0
+
+
+counts: Final = Counts()
+_disk: Disk | None = None
+
+
+def use_disk(disk: Disk | None) -> None:
+    """Keeps objects on `disk` from now on, and looks for them there; None: in memory only."""
+    global _disk
+    with _LOCK:
+        _disk = disk
+
+
 @dataclass(eq=False, slots=True)
 class Compiled:
     """A kernel as machine code. `call(table, params, begin, end, status)` takes addresses as integers.
 
     `outer` is the extent that ``[begin, end)`` ranges over; `scratch` bytes are expected behind one more table entry
-    after the kernel's buffers, when not 0. Units: `seconds` of emission and compilation together.
+    after the kernel's buffers, when not 0. `work` is a rough guess of the nanoseconds that all of it takes one
+    thread; `few`: each call repeats some work, so that few long ranges are better than many short ones. Units:
+    `seconds` of emission, compilation and linking together.
     """
 
     call: Callable[[int, int, int, int, int], None]
-    llvm: str
+    address: int
+    kernel: Kernel
     object: bytes
     outer: int
     scratch: int
+    work: int
+    few: bool
     seconds: float
     target: Target
     _keep: tuple[Any, ...]
+
+    @property
+    def llvm(self) -> str:
+        """The LLVM text (emitted once more: code from the disk was not emitted in this process)."""
+        return emit(self.kernel, self.target, ENTRY)
 
     @property
     def asm(self) -> str:
@@ -64,9 +98,14 @@ def target(name: str = "native") -> Target:
 
 
 @cache
-def _machine(t: Target) -> Any:
+def _initialize() -> None:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+
+
+@cache
+def _machine(t: Target) -> Any:
+    _initialize()
     return llvm.Target.from_triple(t.triple).create_target_machine(
         cpu=t.cpu, features=t.features, opt=2, reloc="pic", codemodel="small", jit=False
     )
@@ -74,6 +113,7 @@ def _machine(t: Target) -> Any:
 
 @cache
 def _linker(t: Target) -> Any:
+    _initialize()
     host = llvm.Target.from_triple(t.triple).create_target_machine(jit=False, reloc="pic", codemodel="small")
     return llvm.create_lljit_compiler(host)
 
@@ -94,19 +134,35 @@ def assemble(text: str, t: Target) -> bytes:
 
 def link(image: bytes, symbol: str, t: Target) -> tuple[int, Any]:
     """Loads an object file; the address of `symbol` and what must be kept alive with it."""
+    (address,), library = _link(image, (symbol,), t)
+    return address, library
+
+
+def _link(image: bytes, symbols: Sequence[str], t: Target) -> tuple[list[int], Any]:
     with _LOCK:
-        link.count += 1  # type: ignore[attr-defined]
-        library = (
-            llvm.JITLibraryBuilder()
-            .add_object_img(image)
-            .add_current_process()
-            .export_symbol(symbol)
-            .link(_linker(t), f"lib{link.count}")  # type: ignore[attr-defined]
-        )
-        return library[symbol], library
+        _link.count += 1  # type: ignore[attr-defined]
+        builder = llvm.JITLibraryBuilder().add_object_img(image).add_current_process()
+        for symbol in symbols:
+            builder.export_symbol(symbol)
+        library = builder.link(_linker(t), f"lib{_link.count}")  # type: ignore[attr-defined]
+        return [library[symbol] for symbol in symbols], library
 
 
-link.count = 0  # type: ignore[attr-defined]
+_link.count = 0  # type: ignore[attr-defined]
+
+
+def load_forever(text: str, symbols: Sequence[str], t: Target) -> list[int]:
+    """Addresses of functions of LLVM text. Their code is never unloaded: threads may be inside it at any time."""
+    with _LOCK:
+        key = _key(text, t)
+        entry = None if _disk is None else _disk.load(key)
+        if entry is None:
+            entry = Entry((), assemble(text, t))
+            if _disk is not None:
+                _disk.store(key, entry)
+        addresses, library = _link(entry.image, symbols, t)
+        library.detach()
+        return addresses
 
 
 def compile_kernel(kernel: Kernel, t: Target) -> Compiled:
@@ -115,22 +171,49 @@ def compile_kernel(kernel: Kernel, t: Target) -> Compiled:
     with _LOCK:
         found = _CACHE.get(key)
         if found is None:
-            found = _CACHE[key] = _compile(kernel, t)
+            found = _CACHE[key] = _compile(kernel, *key)
             if len(_CACHE) > LIMIT:
                 del _CACHE[next(iter(_CACHE))]
         return found
 
 
-def _compile(kernel: Kernel, t: Target) -> Compiled:
+def _compile(kernel: Kernel, text: str, t: Target) -> Compiled:
     start = time.perf_counter()
-    text = emit(kernel, t, ENTRY)
-    image = assemble(text, t)
-    address, keep = link(image, ENTRY, t)
+    key = b"" if _disk is None else _key(text, t)
+    entry = None if _disk is None else _disk.load(key)
+    if entry is None:
+        counts.built += 1
+        facts = outer_extent(kernel), scratch_bytes(kernel, t), _work(kernel, t), int(_few(kernel))
+        entry = Entry(facts, assemble(emit(kernel, t, ENTRY), t))
+        if _disk is not None:
+            _disk.store(key, entry)
+    else:
+        counts.disk_hits += 1
+    outer, scratch, work, few = entry.facts
+    address, keep = link(entry.image, ENTRY, t)
     call = _SIGNATURE(address)
     seconds = time.perf_counter() - start
-    return Compiled(
-        call, text, image, outer_extent(kernel), scratch_bytes(kernel, t), seconds, t, (keep,)
-    )
+    return Compiled(call, address, kernel, entry.image, outer, scratch, work, bool(few), seconds, t, (keep,))
+
+
+@cache
+def _versions() -> str:
+    return " ".join((source(), llvmlite.__version__, *map(str, llvm.llvm_version_info)))
+
+
+def _key(text: str, t: Target) -> bytes:
+    """The key of an object on disk: all that its bytes depend on."""
+    return digest((text, repr(t), _versions()))
+
+
+def _work(kernel: Kernel, t: Target) -> int:
+    """Nanoseconds one thread takes, very roughly: its bytes at the speed of a cache, or its operations on vectors."""
+    moved = sum(b.size * b.type.bytes for b in kernel.buffers) // 20
+    return max(moved, operations(kernel) * 4 // t.vector_bytes)
+
+
+def _few(kernel: Kernel) -> bool:
+    return outer_contract(prepare(kernel).body) is not None
 
 
 def clear() -> None:

@@ -15,6 +15,10 @@ class Config:
     debug: int = 0  # 1 kernels run, 2 ir, 3 schedule, 4 loops, 5 llvm and asm
     fuse: bool = True  # False: every node is stored, one kernel each
     target: str = "native"  # native, x86-64-v2, x86-64-v3, x86-64-v4
+    threads: int = 0  # that kernels use; 0: as many as the process may run at once
+    cache: bool = True  # False: compiled kernels are kept in memory only
+    cache_dir: str = ""  # where compiled kernels are kept on disk; empty: tinyad in the user's cache directory
+    cache_mb: int = 256  # mebibytes that they take there at most
 
 
 def _read() -> Config:
@@ -34,6 +38,9 @@ def _read() -> Config:
             raise ValueError(f"{variable}={text!r}: expected an integer") from None
     if config.backend not in ("native", "numpy"):
         raise ValueError(f"TINYAD_BACKEND={config.backend!r}: expected native or numpy")
+    if not config.cache_dir:
+        base = os.environ.get("XDG_CACHE_HOME", "")
+        config.cache_dir = os.path.join(base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "tinyad")
     return config
 
 

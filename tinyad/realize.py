@@ -8,7 +8,9 @@ from __future__ import annotations
 import ctypes
 import logging
 import threading
+import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -116,6 +118,25 @@ def compiled(step: Step) -> Any:
     """The machine code of a step's kernel, compiled at its first need."""
     if step.compiled is not None:
         return step.compiled
+    assert step.lowered is not None
+    jit = _code_generator()
+    built, from_disk = jit.counts.built, jit.counts.disk_hits
+    code = jit.compile_kernel(step.lowered.kernel, jit.target(config.target))
+    if jit.counts.built > built:
+        stats.kernels_built += 1
+        stats.compile_seconds += code.seconds
+    elif jit.counts.disk_hits > from_disk:
+        stats.disk_hits += 1
+        stats.compile_seconds += code.seconds
+    else:
+        stats.cache_hits += 1
+    step.compiled = code
+    return code
+
+
+@cache
+def _code_generator() -> Any:
+    """`codegen.jit`, given the settings that it does not read itself."""
     import codegen
 
     if getattr(codegen, "OWNER", None) != "tinyad":
@@ -124,18 +145,14 @@ def compiled(step: Step) -> Any:
             "another distribution of that name shadows it: uninstall it or install tinyad in a fresh environment"
         )
     from codegen import jit
+    from codegen.cache import Disk, Refused
 
-    assert step.lowered is not None
-    target = jit.target(config.target)
-    built = len(jit._CACHE)
-    code = jit.compile_kernel(step.lowered.kernel, target)
-    if len(jit._CACHE) > built:
-        stats.kernels_built += 1
-        stats.compile_seconds += code.seconds
-    else:
-        stats.cache_hits += 1
-    step.compiled = code
-    return code
+    if config.cache:
+        try:
+            jit.use_disk(Disk(config.cache_dir, config.cache_mb << 20))
+        except Refused as e:
+            warnings.warn(f"compiled kernels are not kept on disk: {e}", RuntimeWarning, stacklevel=2)
+    return jit
 
 
 def _host(step: Step, arrays: list[Buffer | None]) -> None:
