@@ -30,6 +30,7 @@ from .functions import windows as _windows
 from .functions.types import can_cast, finfo, iinfo, isdtype, result_type
 from .inspect import compiled_stats, graph, schedule
 from .ir import BOOL, DTYPES
+from .jit import jit
 from .tensor import Tensor, no_grad
 from .tensor import public as _public
 from .transforms import (
@@ -293,7 +294,7 @@ __all__ = [  # noqa: RUF022
     "floor_divide", "fmod", "from_dlpack", "full", "full_like", "gather", "gelu", "grad", "gradients", "graph",
     "greater", "greater_equal", "hessian", "hinge_loss", "huber_loss", "hvp", "hypot", "iinfo", "inf", "inner",
     "int16", "int32", "int64", "int8", "invert", "isdtype", "isfinite", "isinf", "isnan", "jacfwd", "jacrev",
-    "jvp", "kron", "l1_loss", "leaky_relu", "left_shift", "lerp", "less", "less_equal", "linalg", "linearize",
+    "jit", "jvp", "kron", "l1_loss", "leaky_relu", "left_shift", "lerp", "less", "less_equal", "linalg", "linearize",
     "linspace", "log", "log10", "log1p", "log2", "log_sigmoid", "log_softmax", "logaddexp", "logical_and",
     "logical_not", "logical_or", "logical_xor", "logsumexp", "matmul", "matrix_transpose", "max", "max_pool1d",
     "max_pool2d", "maximum", "mean", "meshgrid", "min", "minimum", "mod", "moveaxis", "mse_loss", "multiply",
