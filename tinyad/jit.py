@@ -27,7 +27,7 @@ import numpy as np
 
 from . import ir, pytree
 from .buffer import Buffer, copy, empty
-from .canonical import Canonical, number
+from .canonical import Canonical, number, open_input
 from .config import config
 from .dtypes import as_dtype
 from .errors import DTypeError, TraceError
@@ -60,10 +60,7 @@ class Number(Tensor):
         return t
 
     def realize(self) -> Tensor:
-        raise TraceError(
-            "the value of this Python number is not known while jit traces the function; make its argument static "
-            "(ad.jit(f, static_argnums=...)) or keep the computation in tensors, e.g. ad.where(c, a, b) instead of `if`"
-        )
+        raise open_input(self.node)
 
 
 def _arithmetic(name: str, op: Callable[[Node, Node], Node], real: bool = False) -> None:
@@ -556,8 +553,11 @@ def _is_traced(x: Any) -> bool:
 def _input_for(x: Any) -> tuple[Node, Tensor]:
     """An input without value for an argument, and the tensor or number that the function is given."""
     if type(x) in _NUMBERS:
-        hole: Node = ir.weak(ir.input((), _NUMBERS[type(x)]))
-        return hole, Number.of(hole)
+        inner = ir.input((), _NUMBERS[type(x)])
+        hole: Node = ir.weak(inner)
+        t = Number.of(hole)
+        inner.site = t.node.site
+        return hole, t
     trace = GRAD if isinstance(x, Tensor) and x.node.trace is GRAD else None
     hole = ir.input(x.shape, as_dtype(x.dtype), None, trace)
     return hole, Tensor._of(hole)
