@@ -116,8 +116,8 @@ def open_input(n: Node) -> TraceError:
     return TraceError(
         "the value of this tensor is not known while vmap or jit traces the function"
         + (f" (traced at {line})" if line else "")
-        + "; keep the computation in tensors, e.g. ad.where(c, a, b) instead of `if`, or make the argument of jit static "
-        "(static_argnums)"
+        + "; keep the computation in tensors, e.g. ad.where(c, a, b) instead of `if`, or make the "
+        "argument of jit static (static_argnums)"
     )
 
 
