@@ -9,7 +9,8 @@ computed once a row. The walk is memoised on (node, index tuple, mask) and runs 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from codegen.scalar import B1, F16, F32, I64, TYPES, Type
 from .canonical import Parameter, reduce_kind
 from .canonical import identity as identity_of
 from .ir import ELEMENTWISE, REDUCE, SHORT, DType, Node, Op, Shape
-from .schedule.partition import Group, Partition, squeezed
+from .schedule.partition import Group, Partition, block, squeezed
 from .schedule.position import Position, current
 
 Key = tuple[Node, tuple[Index, ...], "lo.Value | None"]
@@ -72,6 +73,8 @@ class _Lowering:
         self.scratch: dict[tuple[int, tuple[Index, ...]], lo.Buffer] = {}  # rows that are complete
         self.filling: dict[tuple[int, tuple[Index, ...]], lo.Buffer] = {}  # rows that the open pass stores
         self.kept: list[lo.Buffer] = []
+        self.heavy: Node | None = None
+        self.tile: tuple[lo.Buffer, Index | None] | None = None  # rows of `heavy`, and where this turn's row begins
         self.main = 0  # depth of the main loops' innermost body
         self.own: set[int] = set()  # stored nodes that this kernel computes itself
         self.scopes = [_Scope(0)]
@@ -151,6 +154,8 @@ class _Lowering:
         given = self.given.get(id(n))
         if given is not None:
             return given
+        if self.tile is not None and n is self.heavy:
+            return self.from_tile(n, idx)
         if n.op is Op.BUFFER or (id(n) in self.stored and id(n) not in self.own):
             return self.load(n, idx, mask)
         row = self.rows.get(id(n))
@@ -192,6 +197,18 @@ class _Lowering:
             self.filling[key] = buffer
             self.scopes[depth].body.append(lo.Store(buffer, at, value))
         return value
+
+    def from_tile(self, n: Node, idx: tuple[Index, ...]) -> lo.Value:
+        """An element of the block of rows of the kernel's contraction."""
+        assert self.tile is not None
+        tile, start = self.tile
+        row = self.rows[id(n)]
+        if start is None:
+            at = ix.flatten(idx, n.shape)
+        else:
+            at = start + ix.flatten([idx[i] for i in row], [n.shape[i] for i in row])
+        at = ix.unmask(recombined(at))
+        return self.place(lo.Load(tile.type, tile, at), self.depth_of_index(at))  # type: ignore[no-any-return]
 
     def load(self, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> lo.Value:
         e = ix.unmask(recombined(ix.flatten(idx, n.shape)))
@@ -439,11 +456,13 @@ def lower(group: Group, partition: Partition) -> Lowered:
     """The kernel that computes every sink of `group`."""
     state = _Lowering(partition)
     state.own = {id(s.node) for s in group.sinks if s.target.into is s.node}
-    heavy = group.heavy
+    heavy = state.heavy = group.heavy
     if heavy is not None and heavy.op is Op.SCATTER:
         _scatter(state, heavy)
     elif heavy is not None and heavy.op is Op.SCAN:
         _scan(state, group, heavy)
+    elif heavy is not None and id(heavy) in partition.scratch:
+        _tiled(state, group, heavy)
     elif heavy is not None:
         _contract(state, group, heavy)
     else:
@@ -492,6 +511,15 @@ def _nest(state: _Lowering, variables: Sequence[Var], carries: tuple[lo.Carry, .
         state.scopes[-1].body.append(lo.Loop(v, scope.body, carries if v is variables[-1] else ()))
 
 
+def _run_passes(state: _Lowering, group: Group, along: Sequence[Index]) -> None:
+    """Computes the reductions inside, each where its loops end; what a pass stores is there for the next."""
+    for n, position in reversed(group.passes):
+        idx = _index_at(group, along, position)
+        state.value(n, idx)
+        state.scratch.update(state.filling)
+        state.filling.clear()
+
+
 def _map(state: _Lowering, group: Group) -> None:
     """Loops over the elements; the reductions that are the same along inner loops run before these."""
     variables = [state.var(size, "i") for size in group.domain]
@@ -499,11 +527,7 @@ def _map(state: _Lowering, group: Group) -> None:
         state.open(v)
     state.main = len(variables)
     along = list(map(ix.of, variables))
-    for n, position in reversed(group.passes):
-        idx = _index_at(group, along, position)
-        state.value(n, idx)
-        state.scratch.update(state.filling)
-        state.filling.clear()
+    _run_passes(state, group, along)
     _store_sinks(state, group, along)
     _nest(state, variables)
 
@@ -574,25 +598,77 @@ def _contract(state: _Lowering, group: Group, heavy: Node) -> None:
     position = current(group.position)
     of_loop = dict(zip(group.loops, variables, strict=True))
     m, n, batch = ([of_loop[loop] for axis in axes for loop in position[axis]] for axes in (c.m, c.n, c.batch))
-    k = {axis: state.var(c.product.shape[axis], "k") for axis in c.k}
-    idx = list(_index_at(group, along, position))
-    for axis, v in k.items():
-        idx[axis] = ix.of(v)
     for v in batch:
         state.open(v)
+    with _contraction(state, heavy, _index_at(group, along, position), m, n) as acc:
+        state.given[id(heavy)] = acc
+        _store_sinks(state, group, along)
+    _nest(state, batch)
+
+
+def _tiled(state: _Lowering, group: Group, heavy: Node) -> None:
+    """Blocks of rows of a contraction, each followed by the passes over its rows while these are in cache."""
+    c = state.contractions[id(heavy)]
+    row = state.rows[id(heavy)]
+    sizes = [heavy.shape[i] for i in row]
+    width = math.prod(sizes)
+    position = current(group.position)
+    depth = sum(len(axis) for i, axis in enumerate(position) if i not in row)
+    extents = group.domain
+    outer = [state.var(size, "i") for size in extents[: depth - 1]]
+    turns = extents[depth - 1]
+    rows = block(turns, width * heavy.dtype.itemsize)
+    at_block, in_block, in_tile = state.var(turns // rows, "i"), state.var(rows, "i"), state.var(rows, "i")
+    columns = [state.var(size, "i") for size in sizes]
+    start = ix.of(at_block) * rows
+    for v in (*outer, at_block):
+        state.open(v)
+    place = dict(zip(group.loops, [*map(ix.of, outer), start + ix.of(in_tile)]))
+    idx = [ix.flatten([place[v] for v in axis], [v.extent for v in axis]) if i not in row else ix.ZERO
+           for i, axis in enumerate(position)]  # fmt: skip
+    for i, v in zip(row, columns):
+        idx[i] = ix.of(v)
+    own = id(heavy) in state.own
+    if own:
+        tile = state.argument(heavy, "out", 0, heavy.size)
+        at = ix.flatten(idx, heavy.shape)
+    else:
+        tile = lo.Buffer(scalar_type(heavy.dtype), rows * width, "scratch", f"row{len(state.kept)}")
+        state.kept.append(tile)
+        at = ix.of(in_tile) * width + ix.flatten(map(ix.of, columns), sizes)
+    m, n = (columns, [in_tile]) if row == c.m else ([in_tile], columns)
+    with _contraction(state, heavy, tuple(idx), m, n) as acc:
+        state.scopes[-1].body.append(lo.Store(tile, at, acc))
+    inner = [state.var(size, "i") for size in extents[depth:]]
+    for v in (in_block, *inner):
+        state.open(v)
+    state.main = len(state.scopes) - 1
+    state.tile = tile, None if own else ix.of(in_block) * width
+    along = [*map(ix.of, outer), start + ix.of(in_block), *map(ix.of, inner)]
+    _run_passes(state, group, along)
+    _store_sinks(state, group, along)
+    _nest(state, (*outer, at_block, in_block, *inner))
+
+
+@contextmanager
+def _contraction(
+    state: _Lowering, heavy: Node, idx: tuple[Index, ...], m: Sequence[Var], n: Sequence[Var]
+) -> Iterator[lo.Acc]:
+    """Puts a `contract` of `heavy` at `idx` over m and n into the open body; inside is its epilogue."""
+    c = state.contractions[id(heavy)]
+    k = {axis: state.var(c.product.shape[axis], "k") for axis in c.k}
+    full = tuple([ix.of(k[i]) if i in k else e for i, e in enumerate(idx)])
     bodies = []
     for free, factor in zip((m, n), c.product.src):
         state.open(*free, *k.values())
-        value = state.value(factor, tuple(idx))
+        value = state.value(factor, full)
         bodies.append((state.close().body, value))
     state.open(*m, *n)
     acc = lo.Acc(scalar_type(heavy.dtype))
     state.depth_of[id(acc)] = len(state.scopes) - 1
-    state.given[id(heavy)] = acc
-    _store_sinks(state, group, along)
+    yield acc
     epilogue = state.close().body
-    (a_body, a_value), (b_body, b_value) = bodies
+    (a_body, a), (b_body, b) = bodies
     state.scopes[-1].body.append(
-        lo.Contract(tuple(m), tuple(n), tuple(k.values()), a_body, a_value, b_body, b_value, acc, epilogue)
+        lo.Contract(tuple(m), tuple(n), tuple(k.values()), a_body, a, b_body, b, acc, epilogue)
     )
-    _nest(state, batch)

@@ -27,6 +27,8 @@ PLACES: Final = 4  # a value needed in more places than this is stored
 AGAIN_SAME: Final = 32  # cost up to which a value is computed again in another pass of the same kernel
 AGAIN_ROW: Final = 3  # ... in another pass over a row, where it can be kept in scratch memory instead
 ROW_BYTES: Final = 16 << 10  # scratch memory of one row: a third of the first cache
+TILE_BYTES: Final = 1 << 18  # rows of a contraction that wait for their passes: a part of the second cache
+TILE_ROWS: Final = 8  # fewer rows at a time make a contraction inefficient
 AGAIN_OTHER: Final = 24  # ... in another kernel, or repeatedly by an expansion
 SEARCH: Final = 500  # groups visited at most to prove that a merge makes no cycle
 
@@ -126,6 +128,12 @@ def squeezed(shape: Shape) -> Shape:
     return tuple([n for n in shape if n != 1])
 
 
+def block(turns: int, row_bytes: int) -> int:
+    """How many rows of a contraction are computed at a time when passes over them follow: a divisor of `turns`."""
+    most = min(max(TILE_BYTES // row_bytes, 1), 64)
+    return max(d for d in range(1, min(most, turns) + 1) if turns % d == 0)
+
+
 class _Partitioner:
     """The state of one backwards walk."""
 
@@ -210,7 +218,14 @@ class _Partitioner:
         if n.op in REDUCE or n.op is Op.SCAN:
             if len(groups) > 1:
                 return f"stored: read by {len(groups)} kernels"
-            return None if self._fits(n, list(uses), groups[0]) else "stored: its reader's loops differ"
+            if self._fits(n, list(uses), groups[0]):
+                return None
+            row = self._tile(n, list(uses))
+            if not row:
+                return "stored: its reader's loops differ"
+            self.scratch[id(n)] = row
+            self.reasons[id(n)] = f"tile scratch: {len(uses)} passes read its rows"
+            return None
         cost = self.cost[id(n)]
         if len(uses) > PLACES and cost:
             return f"stored: needed in {len(uses)} places, {cost} operations each"
@@ -266,6 +281,26 @@ class _Partitioner:
                 elif axis != inner[i] or any(place.get(v, depth) >= depth for v in axis):
                     return ()
         return row
+
+    def _tile(self, n: Node, uses: list[Use]) -> tuple[int, ...]:
+        """The axes of the contraction `n` that run along a row, if blocks of whole rows of it can stay in scratch
+        memory until the passes of the kernel that reads them are over; else ().
+        """
+        c = self.contractions.get(id(n))
+        row = self._row(n, uses) if c is not None else ()
+        if c is None or row not in (c.m, c.n):
+            return ()
+        rows = c.n if row == c.m else c.m
+        first = self._first_pass(uses)
+        assert first.position is not None
+        outer = [current(first.position)[i] for i in rows]
+        loops = resolved(first.group.loops)
+        depth = sum(len(axis) for i, axis in enumerate(current(first.position)) if i not in row)
+        if not depth or outer[-1][-1] is not loops[depth - 1]:
+            return ()
+        turns = loops[depth - 1].extent
+        size = math.prod(n.shape[i] for i in row) * n.dtype.itemsize
+        return row if block(turns, size) >= min(turns, TILE_ROWS) else ()
 
     def _fits(self, n: Node, uses: list[Use], group: Group) -> bool:
         """Whether `group` can compute `n` once for every turn of some of its outermost loops (or of all of them).
@@ -360,12 +395,13 @@ class _Partitioner:
 
     def _pass_host(self, n: Node, uses: dict[Use, None], readers: list[Group]) -> Group | None:
         """A group with a pass that goes through all of `n`, which can store it there for later passes and kernels."""
-        if not self.fuse or n.op in REDUCE or n.op in (Op.CALL, Op.SCATTER, Op.SCAN):
+        contracts = id(n) in self.contractions
+        if not self.fuse or n.op in (Op.CALL, Op.SCATTER, Op.SCAN) or (n.op in REDUCE and not contracts):
             return None
         for g in readers:
             mine = [u for u in uses if u.group.find() is g]
             if g.operations < self.cap:
-                row = self._row(n, mine)
+                row = self._tile(n, mine) if contracts else self._row(n, mine)
                 if row and not any(_reaches(h, g) for h in readers if h is not g):
                     self.scratch[id(n)] = row
                     return g
