@@ -20,7 +20,7 @@ _TYPES = "AxisError DTypeError GradError ShapeError TraceError Tensor array tens
 _CONSTANTS = """bool bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64
     e inf nan newaxis pi __version__ __array_api_version__"""
 _OF_DTYPES = "can_cast finfo iinfo isdtype result_type"
-_TRANSFORMS = """check_grads checkpoint custom_vjp grad gradients hessian hvp jacfwd jacrev jvp linearize no_grad
+_TRANSFORMS = """check_grads checkpoint custom_vjp grad gradients hessian hvp jacfwd jacrev jit jvp linearize no_grad
     stop_gradient value_and_grad vjp vmap"""
 _INSPECTION = "compiled_stats graph schedule"
 
