@@ -47,9 +47,7 @@ class _Derived:
         return self.hash
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (
-            type(self) is type(other) and self.n == other.n and self.index == other.index
-        )
+        return self is other or (type(self) is type(other) and self.n == other.n and self.index == other.index)
 
 
 class Div(_Derived):
@@ -260,6 +258,22 @@ def mod(e: Index, n: int) -> Index:
         small = Index({a: c // common for a, c in rest.terms.items()}, rest.const // common)
         return mod(small, n // common) * common
     return Index({Mod(rest, n, (0, n - 1)): 1}, 0)
+
+
+def recombined(e: Index) -> Index:
+    """``(x // n)·n·c + (x % n)·c -> x·c``, wherever it holds."""
+    again = True
+    while again:
+        again = False
+        for atom, coef in e.terms.items():
+            if isinstance(atom, Mod):
+                whole = Div(atom.index, atom.n, (0, 0))
+                if e.terms.get(whole) == coef * atom.n:
+                    terms = {t: c for t, c in e.terms.items() if t != whole and t is not atom}
+                    e = Index(terms, e.const) + atom.index * coef
+                    again = True
+                    break
+    return e
 
 
 def substitute(e: Index, replace: Callable[[Atom], "Index | None"]) -> Index:

@@ -18,7 +18,7 @@ from tinyad.canonical import Canonical, Parameter, Slot, number, rebuild
 from tinyad.interpret import interpret
 from tinyad.ir import FLOAT16, FLOAT32, FLOAT64, SHORT, Node, Op, toposort
 from tinyad.realize import run
-from tinyad.schedule.partition import Group
+from tinyad.schedule.group import Group
 from tinyad.schedule.plan import Plan, Step, plan_for
 from tinyad.text import dump, parse
 from tinyad.verify import fault, verify

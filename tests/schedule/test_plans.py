@@ -1,4 +1,4 @@
-"""Facts about plans: how many kernels a computation takes, for library functions, hand-written variants, shuffled axes."""
+"""Facts about plans: how many kernels a computation takes, by library functions, hand-written variants, other axes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def kernels(*tensors: ad.Tensor) -> int:
 
 
 def kernels_of(f, *args) -> int:
-    """The kernels of f(*args). (Inside an `assert`, pytest keeps every intermediate tensor, and each is then stored.)"""
+    """The kernels of f(*args). (Inside an `assert`, pytest keeps intermediate tensors alive, and each is stored.)"""
     made = f(*args)
     return kernels(*made) if isinstance(made, (tuple, list)) else kernels(made)
 

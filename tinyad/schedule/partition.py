@@ -12,25 +12,25 @@ A *use* says where a node's value is needed: the group, the reduction around it 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
 from .. import ir
-from ..ir import ELEMENTWISE, MOVEMENT, REDUCE, Node, Op, Shape
+from ..ir import ELEMENTWISE, MOVEMENT, REDUCE, Node, Op
 from .contraction import Contraction, contraction
+from .group import Group, Sink, Target, Use, block, matched, reaches
 from .position import Loop, Position, current, laid_over, resolved
+from .through import THROUGH, repeats, unknown, writes_row
 
 CAP: Final = 300  # operations in one kernel: LLVM costs about 45 µs a vector instruction
 PLACES: Final = 4  # a value needed in more places than this is stored
 AGAIN_SAME: Final = 32  # cost up to which a value is computed again in another pass of the same kernel
 AGAIN_ROW: Final = 3  # ... in another pass over a row, where it can be kept in scratch memory instead
 ROW_BYTES: Final = 16 << 10  # scratch memory of one row: a third of the first cache
-TILE_BYTES: Final = 1 << 18  # rows of a contraction that wait for their passes: a part of the second cache
 TILE_ROWS: Final = 8  # fewer rows at a time make a contraction inefficient
 AGAIN_OTHER: Final = 24  # ... in another kernel, or repeatedly by an expansion
-SEARCH: Final = 500  # groups visited at most to prove that a merge makes no cycle
 
 _ELEMENTARY: Final = (Op.EXP, Op.LOG, Op.EXPM1, Op.LOG1P, Op.SIN, Op.COS, Op.TANH, Op.ATAN, Op.ERF, Op.ATAN2)
 _COST: Final[dict[Op, int]] = {
@@ -45,72 +45,6 @@ _COPIED: Final = frozenset({Op.BUFFER, Op.CAT, Op.SCATTER, Op.CALL})
 """What cannot write itself into a part of a CAT: another kernel copies it there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a sink is written: the array of node `into` (its own, or a CAT's), shifted by `offset` along `axis`."""
-
-    into: Node
-    axis: int = 0
-    offset: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Sink:
-    """A node that a group stores, where in memory, and at which of its loops (None: in the pass that computes it)."""
-
-    node: Node
-    target: Target
-    position: Position | None
-
-
-@dataclass(eq=False, slots=True)
-class Group:
-    """A kernel to be: nodes to store that share one loop nest."""
-
-    number: int
-    loops: tuple[Loop, ...]
-    sinks: "list[Sink]" = field(default_factory=list)
-    heavy: Node | None = None  # a contraction, scan, scatter or call that shapes the whole kernel
-    position: Position = ()  # of the heavy node
-    passes: list[tuple[Node, Position]] = field(default_factory=list)  # reductions inside, users before sources
-    operations: int = 0
-    readers: "set[Group]" = field(default_factory=set)
-    merged: "Group | None" = None
-
-    @property
-    def domain(self) -> Shape:
-        """The extents of the loops, none of them 1."""
-        self.loops = resolved(self.loops)
-        return tuple([loop.extent for loop in self.loops])
-
-    def find(self) -> "Group":
-        """The group this one has become part of."""
-        g = self
-        while g.merged is not None:
-            g = g.merged
-        return g
-
-    def absorb(self, other: "Group", pairs: dict[Loop, Loop]) -> None:
-        """Makes `other` a part of this group; `pairs` says which loop here each of its loops is."""
-        for its, mine in pairs.items():
-            its.parts = (mine,)
-        self.sinks += other.sinks
-        self.readers |= other.readers
-        self.operations += other.operations
-        self.passes += other.passes
-        other.merged = self
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """A place that needs a node's value: see the module's text."""
-
-    group: Group
-    context: Node | None
-    position: Position | None
-    times: float = 1.0  # evaluations there, as a multiple of the node's size
-
-
 @dataclass(slots=True)
 class Partition:
     """The decision: groups in an order in which they can run, stored nodes, views, and the reasons."""
@@ -121,17 +55,6 @@ class Partition:
     contractions: dict[int, Contraction]
     scratch: dict[int, tuple[int, ...]]  # values kept for a row: the axes that run along it
     reasons: dict[int, str]
-
-
-def squeezed(shape: Shape) -> Shape:
-    """The sizes other than 1: a kernel's loops."""
-    return tuple([n for n in shape if n != 1])
-
-
-def block(turns: int, row_bytes: int) -> int:
-    """How many rows of a contraction are computed at a time when passes over them follow: a divisor of `turns`."""
-    most = min(max(TILE_BYTES // row_bytes, 1), 64)
-    return max(d for d in range(1, min(most, turns) + 1) if turns % d == 0)
 
 
 class _Partitioner:
@@ -389,7 +312,7 @@ class _Partitioner:
             return None
         for g in readers:
             mine = [u for u in uses if u.group.find() is g]
-            if self._fits(n, mine, g) and not any(_reaches(h, g) for h in readers if h is not g):
+            if self._fits(n, mine, g) and not any(reaches(h, g) for h in readers if h is not g):
                 return g
         return None
 
@@ -402,7 +325,7 @@ class _Partitioner:
             mine = [u for u in uses if u.group.find() is g]
             if g.operations < self.cap:
                 row = self._tile(n, mine) if contracts else self._row(n, mine)
-                if row and not any(_reaches(h, g) for h in readers if h is not g):
+                if row and not any(reaches(h, g) for h in readers if h is not g):
                     self.scratch[id(n)] = row
                     return g
         return None
@@ -440,9 +363,9 @@ class _Partitioner:
             for s in n.src:
                 self._use(s, Use(g, u.context, p if n.op is Op.SCAN else None))
         else:
-            passes_on = _THROUGH.get(n.op, _through_other)
+            passes_on = THROUGH.get(n.op, unknown)
             spread = n.op is Op.EXPAND or n.op is Op.SCATTER
-            once = n.op in ELEMENTWISE or n.op is Op.PAD or (spread and not _repeats(n, p, g.loops))
+            once = n.op in ELEMENTWISE or n.op is Op.PAD or (spread and not repeats(n, p, g.loops))
             for s, place in zip(n.src, passes_on(n, p)):
                 times = u.times if once else u.times * n.size / max(s.size, 1)
                 self._use(s, Use(g, u.context, place, times))
@@ -462,110 +385,12 @@ class _Partitioner:
             for other, place in found:
                 first = other.find()
                 if first.heavy is None and first.operations + g.operations <= self.cap and first is not g:
-                    pairs = _matched(first, place, g, u.position)
-                    if pairs is not None and not _reaches(first, g) and not _reaches(g, first):
+                    pairs = matched(first, place, g, u.position)
+                    if pairs is not None and not reaches(first, g) and not reaches(g, first):
                         first.absorb(g, pairs)
                         break
             else:
                 found.append((g, u.position))
-
-
-def _matched(first: Group, place: Position, other: Group, position: Position) -> dict[Loop, Loop] | None:
-    """Which loop of `first` each loop of `other` is, if they read one array with them all; None if they differ.
-
-    The order of loops may differ only if `other` has no reductions inside.
-    """
-    pairs: dict[Loop, Loop] = {}
-    loops = first.domain and first.loops, other.domain and other.loops
-    for mine, its in zip(current(place), current(position), strict=True):
-        if [v.extent for v in mine] != [v.extent for v in its]:
-            return None
-        for a, b in zip(mine, its):
-            if (a in loops[0]) != (b in loops[1]):
-                return None
-            if b in loops[1]:
-                pairs[b] = a
-    if len(pairs) != len(loops[1]) or len(loops[0]) != len(loops[1]):
-        return None
-    if other.passes and [pairs[v] for v in loops[1]] != list(loops[0]):
-        return None
-    return pairs
-
-
-def writes_row(n: Node) -> bool:
-    """Whether the scatter `n` writes one element into each row along its axis, so that it can be read in place."""
-    return n.op is Op.SCATTER and n.src[1].shape[n.arg[1]] == 1
-
-
-def _through_same(n: Node, p: Position | None) -> list[Position | None]:
-    return [p] * len(n.src)
-
-
-def _through_other(n: Node, _: Position | None) -> list[Position | None]:
-    return [None] * len(n.src)
-
-
-def _through_expand(n: Node, p: Position | None) -> list[Position | None]:
-    return [p and tuple([() if m == 1 else v for m, v in zip(n.src[0].shape, p)])]
-
-
-def _through_permute(n: Node, p: Position | None) -> list[Position | None]:
-    if p is None:
-        return [None]
-    q: list[tuple[Loop, ...]] = [()] * len(p)
-    for i, axis in enumerate(n.arg):
-        q[axis] = p[i]
-    return [tuple(q)]
-
-
-def _through_reshape(n: Node, p: Position | None) -> list[Position | None]:
-    return [None if p is None else laid_over(chain(*p), n.src[0].shape)]
-
-
-def _through_gather(_: Node, p: Position | None) -> list[Position | None]:
-    return [None, p]
-
-
-def _through_scatter(n: Node, p: Position | None) -> list[Position | None]:
-    row = p and tuple([() if i == n.arg[1] else v for i, v in enumerate(p)])
-    return [row, row]
-
-
-_THROUGH: Final[dict[Op, Callable[[Node, Position | None], list[Position | None]]]] = {
-    **dict.fromkeys(ELEMENTWISE, _through_same),
-    Op.FENCE: _through_same, Op.EXPAND: _through_expand, Op.PERMUTE: _through_permute,
-    Op.RESHAPE: _through_reshape, Op.GATHER: _through_gather, Op.SCATTER: _through_scatter,
-}  # fmt: skip
-"""What position the sources have where a node is read at position p."""
-
-
-def _repeats(n: Node, p: Position | None, loops: tuple[Loop, ...]) -> bool:
-    """Whether `n`, an expansion or row scatter read at `p`, evaluates its sources again: not along inner loops."""
-    if p is None:
-        return True
-    p = current(p)
-    place = {loop: i for i, loop in enumerate(loops)}
-    spread = [m == 1 for m in n.src[0].shape] if n.op is Op.EXPAND else [i == n.arg[1] for i in range(len(p))]
-    kept = [place.get(v, len(place)) for axis, new in zip(p, spread) if not new for v in axis]
-    added = [place.get(v, len(place)) for axis, new in zip(p, spread) if new for v in axis]
-    return max(kept, default=-1) >= min(added, default=len(place) + 1)
-
-
-def _reaches(a: Group, b: Group) -> bool:
-    """Whether something that reads `a`, directly or not, is `b`; True when the search grows too long."""
-    seen = {a}
-    stack = [a]
-    while stack:
-        for reader in stack.pop().readers:
-            r = reader.find()
-            if r is b:
-                return True
-            if r not in seen:
-                if len(seen) > SEARCH:
-                    return True
-                seen.add(r)
-                stack.append(r)
-    return False
 
 
 def _in_order(groups: list[Group]) -> list[Group]:

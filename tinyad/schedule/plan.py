@@ -15,7 +15,8 @@ from .. import ir
 from ..canonical import Canonical, rebuild
 from ..ir import DType, Node, Op, Shape, toposort
 from ..lower import Lowered, lower
-from .partition import Group, Partition, partition
+from .group import Group
+from .partition import Partition, partition
 
 _KEPT: Final = 512  # plans remembered
 

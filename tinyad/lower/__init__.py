@@ -1,0 +1,6 @@
+"""A group of the partition as one kernel of loop IR: the only place that knows both worlds."""
+
+from .kernels import lower
+from .walk import Lowered
+
+__all__ = ["Lowered", "lower"]

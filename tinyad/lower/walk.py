@@ -1,0 +1,309 @@
+"""The walk of a kernel: from its loop variables towards the leaves, rewriting the index tuple on the way.
+
+What reaches a leaf is an index expression and a mask. Masks are facts: an index behind a mask is an atom bounded by its
+axis. Every value is put at the outermost loop that has all it depends on, so what is the same for a whole row is
+computed once a row. The walk is memoised on (node, index tuple, mask) and runs on a trampoline: any depth of graph.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from codegen import index as ix
+from codegen import loops as lo
+from codegen.index import Datum, Index, Var
+from codegen.scalar import B1, I64, Type
+
+from ..canonical import Parameter, reduce_kind
+from ..ir import ELEMENTWISE, REDUCE, Node, Op
+from ..schedule.partition import Partition
+from .movement import THROUGH, scalar_type
+
+V = TypeVar("V")
+_TEST: Final = "test"  # marks the memo keys of masks
+
+Key = tuple[Node, tuple[Index, ...], "lo.Value | None"]
+Walk = Generator[Key, lo.Value, lo.Value]
+
+
+@dataclass(slots=True)
+class Argument:
+    """One pointer of a kernel: the array of `node` (a stored node or leaf), from element `offset` on."""
+
+    node: Node
+    offset: int
+
+
+@dataclass(slots=True)
+class Lowered:
+    """A kernel and what its arguments, parameters and status codes stand for."""
+
+    kernel: lo.Kernel
+    arguments: list[Argument]
+    parameters: list[Parameter]
+    checks: list[Node]  # status code c + 1 is raised by checks[c]
+
+
+class Scope:
+    """A body under construction: its statements, and the memo entries that end with it."""
+
+    __slots__ = ("body", "depth", "keys")
+
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
+        self.body: list[lo.Stmt] = []
+        self.keys: list[Key] = []
+
+
+class Lowering:
+    """The state of lowering one group."""
+
+    def __init__(self, partition: Partition) -> None:
+        self.stored = partition.stored
+        self.contractions = partition.contractions
+        self.rows = partition.scratch
+        self.scratch: dict[tuple[int, tuple[Index, ...]], lo.Buffer] = {}  # rows that are complete
+        self.filling: dict[tuple[int, tuple[Index, ...]], lo.Buffer] = {}  # rows that the open pass stores
+        self.kept: list[lo.Buffer] = []
+        self.heavy: Node | None = None
+        self.tile: tuple[lo.Buffer, Index | None] | None = None  # rows of `heavy`, and where this turn's row begins
+        self.main = 0  # depth of the main loops' innermost body
+        self.own: set[int] = set()  # stored nodes that this kernel computes itself
+        self.scopes = [Scope(0)]
+        self.depth_of: dict[Any, int] = {}  # of a Var or the id of a value
+        self.memo: dict[Key, lo.Value] = {}
+        self.buffers: dict[tuple[int, str, int], tuple[lo.Buffer, Argument]] = {}
+        self.params: dict[Parameter, lo.Param] = {}
+        self.checks: list[Node] = []
+        self.given: dict[int, lo.Value] = {}  # the heavy node's value inside its own kernel
+        self.names = 0
+
+    # scopes and places ------------------------------------------------------------------------------------------
+    def var(self, extent: int, prefix: str) -> Var:
+        self.names += 1
+        return Var(extent, f"{prefix}{self.names - 1}")
+
+    def open(self, *variables: Var) -> Scope:
+        """Enters a deeper body, which `variables` belong to."""
+        scope = Scope(self.scopes[-1].depth + 1)
+        self.scopes.append(scope)
+        for v in variables:
+            self.depth_of[v] = scope.depth
+        return scope
+
+    def close(self) -> Scope:
+        """Leaves the deepest body; what was computed in it is forgotten."""
+        scope = self.scopes.pop()
+        for key in scope.keys:
+            self.memo.pop(key, None)
+        return scope
+
+    def depth_of_index(self, e: Index) -> int:
+        depth = 0
+        for v in e.variables():
+            depth = max(depth, self.depth_of[v])
+        for d in e.data():
+            depth = max(depth, self.depth_of[id(d.value)])
+        return depth
+
+    def place(self, value: V, depth: int) -> V:
+        """Puts a definition into the body of `depth`, which must be open."""
+        self.scopes[depth].body.append(value)  # type: ignore[arg-type]
+        self.depth_of[id(value)] = depth
+        return value
+
+    def value_depth(self, *values: "lo.Value | None") -> int:
+        return max((self.depth_of.get(id(v), 0) for v in values if v is not None), default=0)
+
+    # the walk ---------------------------------------------------------------------------------------------------
+    def value(self, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None" = None) -> lo.Value:
+        """The value of `n` at `idx` (where `mask`), computed in the open bodies."""
+        stack: list[tuple[Key, Walk]] = []
+        key: Key = (n, idx, mask)
+        result = self.memo.get(key)
+        if result is None:
+            stack.append((key, self.walk(key)))
+        send: lo.Value | None = None
+        while stack:
+            key, walk = stack[-1]
+            try:
+                wanted = next(walk) if send is None else walk.send(send)
+            except StopIteration as stop:
+                stack.pop()
+                send = result = stop.value
+                self.memo[key] = stop.value
+                self.scopes[self.value_depth(stop.value)].keys.append(key)
+                continue
+            send = self.memo.get(wanted)
+            if send is None:
+                stack.append((wanted, self.walk(wanted)))
+        assert result is not None
+        return result
+
+    def walk(self, key: Key) -> Walk:
+        """One node: yields the (node, index, mask) whose values it needs, returns its own."""
+        n, idx, mask = key
+        given = self.given.get(id(n))
+        if given is not None:
+            return given
+        if self.tile is not None and n is self.heavy:
+            return self.from_tile(n, idx)
+        if n.op is Op.BUFFER or (id(n) in self.stored and id(n) not in self.own):
+            return self.load(n, idx, mask)
+        row = self.rows.get(id(n))
+        if row is not None and mask is None:
+            return (yield from self.row(n, idx, row))
+        return (yield from self.compute(n, idx, mask))
+
+    def compute(self, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+        if n.op in ELEMENTWISE:
+            args = []
+            for s in n.src:
+                args.append((yield s, idx, mask))
+            value = lo.Apply(n.op.value, scalar_type(n.dtype), tuple(args))
+            return self.place(value, self.value_depth(*args))
+        if n.op in REDUCE:
+            return (yield from self.reduce(n, idx, mask))
+        return (yield from THROUGH[n.op](self, n, idx, mask))
+
+    def row(self, n: Node, idx: tuple[Index, ...], axes: tuple[int, ...]) -> Walk:
+        """A value kept for a row: the first pass over the row computes and stores it, passes after that load it.
+
+        It is kept in scratch memory, or in its own array if it is stored anyway.
+        """
+        key = id(n), tuple(ix.ZERO if i in axes else e for i, e in enumerate(idx))
+        along = range(len(idx)) if id(n) in self.own else axes
+        shape = [n.shape[i] for i in along]
+        at = ix.unmask(ix.recombined(ix.flatten([idx[i] for i in along], shape)))
+        depth = self.depth_of_index(at)
+        done = self.scratch.get(key)
+        if done is not None:
+            return self.place(lo.Load(done.type, done, at), depth)
+        value = yield from self.compute(n, idx, None)
+        if depth > self.main and key not in self.filling:
+            if id(n) in self.own:
+                buffer = self.argument(n, "out", 0, n.size)
+            else:
+                buffer = lo.Buffer(scalar_type(n.dtype), math.prod(shape), "scratch", f"row{len(self.kept)}")
+                self.kept.append(buffer)
+            self.filling[key] = buffer
+            self.scopes[depth].body.append(lo.Store(buffer, at, value))
+        return value
+
+    def from_tile(self, n: Node, idx: tuple[Index, ...]) -> lo.Value:
+        """An element of the block of rows of the kernel's contraction."""
+        assert self.tile is not None
+        tile, start = self.tile
+        row = self.rows[id(n)]
+        if start is None:
+            at = ix.flatten(idx, n.shape)
+        else:
+            at = start + ix.flatten([idx[i] for i in row], [n.shape[i] for i in row])
+        at = ix.unmask(ix.recombined(at))
+        return self.place(lo.Load(tile.type, tile, at), self.depth_of_index(at))
+
+    def load(self, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> lo.Value:
+        e = ix.unmask(ix.recombined(ix.flatten(idx, n.shape)))
+        buffer = self.argument(n, "in", 0, n.size)
+        value = lo.Load(buffer.type, buffer, e, mask)
+        return self.place(value, max(self.depth_of_index(e), self.value_depth(mask)))
+
+    def argument(self, n: Node, role: str, offset: int, size: int) -> lo.Buffer:
+        """The kernel's buffer for the array of `n` from `offset` on."""
+        place = (id(n), role, offset)
+        found = self.buffers.get(place)
+        if found is None:
+            name = f"b{len(self.buffers)}"
+            found = lo.Buffer(scalar_type(n.dtype), size, role, name), Argument(n, offset)
+            self.buffers[place] = found
+        return found[0]
+
+    def constant(self, n: Node) -> lo.Value:
+        if isinstance(n.arg, Parameter):
+            param = self.params.get(n.arg)
+            if param is None:
+                param = self.params[n.arg] = lo.Param(scalar_type(n.dtype), f"p{len(self.params)}")
+            return param
+        return self.place(lo.Const(scalar_type(n.dtype), n.arg), 0)
+
+    def in_range(self, conditions: Sequence[tuple[Index, int, int, int]], mask: "lo.Value | None") -> "lo.Value | None":
+        """`mask` and every lo <= index < hi, index % step == 0 that the bounds do not prove."""
+        for e, low, high, step in conditions:
+            a, b = e.bounds
+            if a >= low and b < high and step == 1:
+                continue
+            e = ix.unmask(e)
+            test = lo.InRange(B1, e, low, high, step)
+            test = self.shared(test, (_TEST, e, low, high, step), self.depth_of_index(e))
+            if mask is None:
+                mask = test
+            else:
+                both = lo.Apply("and", B1, (mask, test))
+                mask = self.shared(both, (_TEST, mask, test), self.value_depth(mask, test))
+        return mask
+
+    def shared(self, value: Any, key: Any, depth: int) -> Any:
+        """`value` placed once for equal keys."""
+        found = self.memo.get(key)
+        if found is None:
+            found = self.memo[key] = self.place(value, depth)
+            self.scopes[depth].keys.append(key)
+        return found
+
+    def cast(self, value: lo.Value, type: Type) -> lo.Value:
+        """`value` as `type`."""
+        if value.type is type:
+            return value
+        return self.place(lo.Apply("cast", type, (value,)), self.value_depth(value))
+
+    def select(self, mask: "lo.Value | None", inner: "lo.Value | None", x: lo.Value) -> lo.Value:
+        """`x` where `inner`, else 0; nothing to do for a load under that mask or if `inner` is just `mask`."""
+        if inner is mask or inner is None or (isinstance(x, lo.Load) and x.mask is inner):
+            return x
+        zero = self.place(lo.Const(x.type, False if x.type is B1 else 0), 0)
+        chosen = lo.Apply("where", x.type, (inner, x, zero))
+        return self.place(chosen, self.value_depth(inner, x))
+
+    def checked(self, n: Node, value: lo.Value, size: int, mask: "lo.Value | None") -> Datum:
+        """The value as an index in [0, size), which the kernel checks; `n` is the node whose line an error names."""
+        if n not in self.checks:
+            self.checks.append(n)
+        value = self.cast(value, I64)  # a large u64 wraps to a negative index, which is out of range too
+        check = lo.Check(I64, value, size, self.checks.index(n) + 1, mask)
+        self.place(check, self.value_depth(value, mask))
+        return Datum(check, size)
+
+    def reduce(self, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+        a = n.src[0]
+        axes = [i for i in n.arg if a.shape[i] > 1]
+        last = max((i for i, size in enumerate(a.shape) if size > 1), default=-1)
+        trailing = [i for i in axes if all(j in axes or a.shape[j] == 1 for j in range(i, last + 1))]
+        inner = list(idx)
+        variables = []
+        for i in axes:
+            if i not in trailing:
+                variables.append(self.var(a.shape[i], "r"))
+                inner[i] = ix.of(variables[-1])
+        if trailing:  # a row: adjacent reduced axes at the end run as one
+            sizes = tuple(a.shape[i] for i in trailing)
+            variables.append(self.var(math.prod(sizes), "r"))
+            for i, e in zip(trailing, ix.unflatten(ix.of(variables[-1]), sizes)):
+                inner[i] = e
+        if not variables:
+            return (yield a, idx, mask)
+        depth = max([self.value_depth(mask), *(self.depth_of_index(e) for e in idx)])
+        scope = self.open(*variables)
+        value = yield a, tuple(inner), mask
+        self.close()
+        type = scalar_type(n.dtype)
+        reduce = lo.Reduce(
+            tuple(variables),
+            scope.body,
+            (lo.Accumulator(reduce_kind(n.op), type, value),),
+            "row" if trailing else "column",
+        )
+        self.place(reduce, depth)
+        return self.place(lo.Result(type, reduce, 0), depth)

@@ -1,0 +1,128 @@
+"""Groups, the kernels to be: what they store and where, what they compute inside, who reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from ..ir import Node, Shape
+from .position import Loop, Position, current, resolved
+
+SEARCH: Final = 500  # groups visited at most to prove that a merge makes no cycle
+TILE_BYTES: Final = 1 << 18  # rows of a contraction that wait for their passes: a part of the second cache
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a sink is written: the array of node `into` (its own, or a CAT's), shifted by `offset` along `axis`."""
+
+    into: Node
+    axis: int = 0
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """A node that a group stores, where in memory, and at which of its loops (None: in the pass that computes it)."""
+
+    node: Node
+    target: Target
+    position: Position | None
+
+
+@dataclass(eq=False, slots=True)
+class Group:
+    """A kernel to be: nodes to store that share one loop nest."""
+
+    number: int
+    loops: tuple[Loop, ...]
+    sinks: "list[Sink]" = field(default_factory=list)
+    heavy: Node | None = None  # a contraction, scan, scatter or call that shapes the whole kernel
+    position: Position = ()  # of the heavy node
+    passes: list[tuple[Node, Position]] = field(default_factory=list)  # reductions inside, users before sources
+    operations: int = 0
+    readers: "set[Group]" = field(default_factory=set)
+    merged: "Group | None" = None
+
+    @property
+    def domain(self) -> Shape:
+        """The extents of the loops, none of them 1."""
+        self.loops = resolved(self.loops)
+        return tuple([loop.extent for loop in self.loops])
+
+    def find(self) -> "Group":
+        """The group this one has become part of."""
+        g = self
+        while g.merged is not None:
+            g = g.merged
+        return g
+
+    def absorb(self, other: "Group", pairs: dict[Loop, Loop]) -> None:
+        """Makes `other` a part of this group; `pairs` says which loop here each of its loops is."""
+        for its, mine in pairs.items():
+            its.parts = (mine,)
+        self.sinks += other.sinks
+        self.readers |= other.readers
+        self.operations += other.operations
+        self.passes += other.passes
+        other.merged = self
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A place that needs a node's value: see the module's text."""
+
+    group: Group
+    context: Node | None
+    position: Position | None
+    times: float = 1.0  # evaluations there, as a multiple of the node's size
+
+
+def squeezed(shape: Shape) -> Shape:
+    """The sizes other than 1: a kernel's loops."""
+    return tuple([n for n in shape if n != 1])
+
+
+def block(turns: int, row_bytes: int) -> int:
+    """How many rows of a contraction are computed at a time when passes over them follow: a divisor of `turns`."""
+    most = min(max(TILE_BYTES // row_bytes, 1), 64)
+    return max(d for d in range(1, min(most, turns) + 1) if turns % d == 0)
+
+
+def matched(first: Group, place: Position, other: Group, position: Position) -> dict[Loop, Loop] | None:
+    """Which loop of `first` each loop of `other` is, if they read one array with them all; None if they differ.
+
+    The order of loops may differ only if `other` has no reductions inside.
+    """
+    pairs: dict[Loop, Loop] = {}
+    mine, its = resolved(first.loops), resolved(other.loops)
+    for axis, old in zip(current(place), current(position), strict=True):
+        if [v.extent for v in axis] != [v.extent for v in old]:
+            return None
+        for a, b in zip(axis, old):
+            if (a in mine) != (b in its):
+                return None
+            if b in its:
+                pairs[b] = a
+    if len(pairs) != len(its) or len(mine) != len(its):
+        return None
+    if other.passes and [pairs[v] for v in its] != list(mine):
+        return None
+    return pairs
+
+
+def reaches(a: Group, b: Group) -> bool:
+    """Whether something that reads `a`, directly or not, is `b`; True when the search grows too long."""
+    seen = {a}
+    stack = [a]
+    while stack:
+        for reader in stack.pop().readers:
+            r = reader.find()
+            if r is b:
+                return True
+            if r not in seen:
+                if len(seen) > SEARCH:
+                    return True
+                seen.add(r)
+                stack.append(r)
+    return False
