@@ -19,6 +19,7 @@ from .buffer import Buffer
 from .errors import TraceError
 from .history import sources
 from .ir import Node, Op, toposort
+from .simplify import simplify
 
 _LITERAL: Final = frozenset({0.0, 1.0, -1.0, 2.0, -2.0, 0.5})
 _TRANSPARENT: Final = frozenset({Op.DETACH, Op.INPUT, Op.CUSTOM})
@@ -122,15 +123,19 @@ def open_input(n: Node) -> TraceError:
 
 
 def rebuild(c: Canonical) -> list[Node]:
-    """The merged graph, one node per value number, sources first. Arrays without elements reach no computation."""
+    """The merged and simplified graph, one node per value number, sources first.
+
+    Arrays without elements reach no computation.
+    """
     out: list[Node] = []
     for key, old in zip(c.key, c.origin):
         op, arg, shape, dtype, *src = key
         if op is Op.CONST and not isinstance(arg, Parameter):
             n = Node(op, (), old.arg, shape, dtype)
         else:
-            n = _folded(Node(op, tuple([out[i] for i in src]), arg, shape, dtype))
-        n.site = old.site
+            n = simplify(_folded(Node(op, tuple([out[i] for i in src]), arg, shape, dtype)))
+        if n.site is None:
+            n.site = old.site
         out.append(n)
     return out
 

@@ -1,0 +1,145 @@
+"""Rewrites of single nodes that change no bit of the result, applied bottom up when a canonical graph is built.
+
+Every rule is exact in IEEE arithmetic, NaN, infinities and signed zeros included: there is no x·0 -> 0 and no x + 0 -> x
+(-0 + 0 is +0; x - 0 and x + -0 are exact). A rule takes a node whose sources are simplified and returns another node,
+or None. One pass suffices, since what a rule returns needs no further rule of its sources.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+from . import ir
+from .ir import BOOL, Node, Op
+
+Rule = Callable[[Node], Node | None]
+
+
+def _is(n: Node, value: float) -> bool:
+    """Whether `n` is the constant `value`, sign of zero included."""
+    return (
+        n.op is Op.CONST
+        and isinstance(n.arg, (int, float))
+        and n.arg == value
+        and (value != 0 or n.dtype.kind != "f" or math.copysign(1, n.arg) == math.copysign(1, value))
+    )
+
+
+def times_one(n: Node) -> Node | None:
+    """mul(a, 1) -> a; mul(1, a) -> a."""
+    a, b = n.src
+    return a if _is(b, 1) else b if _is(a, 1) else None
+
+
+def over_one(n: Node) -> Node | None:
+    """div(a, 1) -> a."""
+    return n.src[0] if _is(n.src[1], 1) else None
+
+
+def minus_zero(n: Node) -> Node | None:
+    """sub(a, 0) -> a."""
+    return n.src[0] if _is(n.src[1], 0.0) else None
+
+
+def plus_minus_zero(n: Node) -> Node | None:
+    """add(a, -0.0) -> a; of integers add(a, 0) -> a."""
+    a, b = n.src
+    zero = -0.0 if n.dtype.kind == "f" else 0
+    return a if _is(b, zero) else b if _is(a, zero) else None
+
+
+def twice(n: Node) -> Node | None:
+    """neg(neg(a)) -> a; not(not(a)) -> a."""
+    return n.src[0].src[0] if n.src[0].op is n.op else None
+
+
+def same(n: Node) -> Node | None:
+    """max(a, a) -> a, likewise min, and, or."""
+    return n.src[0] if n.src[0] is n.src[1] else None
+
+
+def truth(n: Node) -> Node | None:
+    """and(a, true) -> a; or(a, false) -> a; and(a, false) -> false; or(a, true) -> true."""
+    if n.dtype is not BOOL:
+        return same(n)
+    for a, c in (n.src, n.src[::-1]):
+        if c.op is Op.CONST:
+            return a if c.arg is (n.op is Op.AND) else c
+    return same(n)
+
+
+def choice(n: Node) -> Node | None:
+    """where(true, a, b) -> a; where(false, a, b) -> b; where(c, a, a) -> a; where(not c, a, b) -> where(c, b, a)."""
+    c, a, b = n.src
+    if c.op is Op.CONST:
+        return a if c.arg else b
+    if a is b:
+        return a
+    if c.op is Op.NOT:
+        return Node(Op.WHERE, (c.src[0], b, a), None, n.shape, n.dtype)
+    return None
+
+
+def there_and_back(n: Node) -> Node | None:
+    """cast(cast(a, wider), dtype of a) -> a, if the wider dtype holds every value of a's."""
+    inner = n.src[0]
+    if inner.op is not Op.CAST or inner.src[0].dtype is not n.dtype:
+        return None
+    old, wide = n.dtype, inner.dtype
+    exact = old is BOOL or (old.kind == wide.kind and old.itemsize <= wide.itemsize)
+    return inner.src[0] if exact else None
+
+
+def reshaped(n: Node) -> Node | None:
+    """reshape(reshape(a)) -> reshape(a)."""
+    return ir.reshape(n.src[0].src[0], n.shape) if n.src[0].op is Op.RESHAPE else None
+
+
+def permuted(n: Node) -> Node | None:
+    """permute(permute(a, p), q) -> permute(a, p∘q)."""
+    inner = n.src[0]
+    return ir.permute(inner.src[0], [inner.arg[i] for i in n.arg]) if inner.op is Op.PERMUTE else None
+
+
+def expanded(n: Node) -> Node | None:
+    """expand(expand(a)) -> expand(a)."""
+    return ir.expand(n.src[0].src[0], n.shape) if n.src[0].op is Op.EXPAND else None
+
+
+def flipped(n: Node) -> Node | None:
+    """flip(flip(a, p), q) -> flip(a, p xor q)."""
+    inner = n.src[0]
+    return ir.flip(inner.src[0], set(inner.arg) ^ set(n.arg)) if inner.op is Op.FLIP else None
+
+
+def cut_out(n: Node) -> Node | None:
+    """shrink(pad(a)) -> a where it takes out just what was put in; shrink(shrink(a)) -> shrink(a)."""
+    inner = n.src[0]
+    if inner.op is Op.SHRINK:
+        spec = []
+        for (b, _, s), (b0, _, s0), size in zip(n.arg, inner.arg, n.shape):
+            start = b0 + b * s0
+            spec.append((start, start + (size - 1) * s * s0 + 1 if size else start, s * s0))
+        return ir.shrink(inner.src[0], spec)
+    if inner.op is Op.PAD:
+        a = inner.src[0]
+        if n.shape == a.shape and all(
+            b == lo and (s == gap + 1 or size == 1) for (b, _, s), (lo, _, gap), size in zip(n.arg, inner.arg, a.shape)
+        ):
+            return a
+    return None
+
+
+RULES: Final[dict[Op, Rule]] = {
+    Op.MUL: times_one, Op.DIV: over_one, Op.SUB: minus_zero, Op.ADD: plus_minus_zero, Op.NEG: twice, Op.NOT: twice,
+    Op.MAX: same, Op.MIN: same, Op.AND: truth, Op.OR: truth, Op.WHERE: choice, Op.CAST: there_and_back,
+    Op.RESHAPE: reshaped, Op.PERMUTE: permuted, Op.EXPAND: expanded, Op.FLIP: flipped, Op.SHRINK: cut_out,
+}  # fmt: skip
+
+
+def simplify(n: Node) -> Node:
+    """The simplest node known to be equal to `n` bit for bit; its sources are simplified already."""
+    rule = RULES.get(n.op)
+    return n if rule is None else rule(n) or n
