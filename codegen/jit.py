@@ -7,6 +7,7 @@ stand a cache on disk (`use_disk`), whose objects are linked without any code ge
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +31,8 @@ _CACHE: Final[dict[tuple[str, Target], "Compiled"]] = {}
 _SIGNATURE: Final = ctypes.CFUNCTYPE(
     None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p
 )
+if hasattr(os, "register_at_fork"):  # LLVM must be at rest when a process is copied
+    os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
 LIMIT: Final = 4096  # kernels kept in memory; the oldest go first
 ENTRY: Final = "kernel"  # the name every kernel's function is compiled under: names are no part of code
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -86,6 +87,7 @@ def run(plan: Plan, c: Canonical, observe: Observer | None = None) -> list[Buffe
     arrays: list[Buffer | None] = [*c.leaves, *([None] * (len(plan.places) - plan.leaves))]
     status = ctypes.c_int32(0)
     status_address = ctypes.addressof(status)
+    _, threads = _code_generator()
     for step in plan.steps:
         for place in step.allocates:
             arrays[place] = empty(*plan.places[place])
@@ -94,13 +96,15 @@ def run(plan: Plan, c: Canonical, observe: Observer | None = None) -> list[Buffe
         else:
             code = step.compiled or compiled(step)
             table = [arrays[p].address + offset for p, offset in step.arguments]  # type: ignore[union-attr]
+            areas = threads.shares(code)
             if code.scratch:
-                scratch = workspace(code.scratch)
+                scratch = workspace(code.scratch * areas)
                 table.append(scratch.address)
             pointers = (ctypes.c_uint64 * len(table))(*table)
             bits = [c.parameters[i] for i in step.parameters]
             params = (ctypes.c_uint64 * len(bits))(*bits)
-            code.call(ctypes.addressof(pointers), ctypes.addressof(params), 0, code.outer, status_address)
+            at = ctypes.addressof(pointers), ctypes.addressof(params), status_address
+            threads.call(code, len(table), areas, *at)
             if status.value:
                 _raise_index_error(step, status.value, plan, c)
         stats.kernels_run += 1
@@ -119,7 +123,7 @@ def compiled(step: Step) -> Any:
     if step.compiled is not None:
         return step.compiled
     assert step.lowered is not None
-    jit = _code_generator()
+    jit, _ = _code_generator()
     built, from_disk = jit.counts.built, jit.counts.disk_hits
     code = jit.compile_kernel(step.lowered.kernel, jit.target(config.target))
     if jit.counts.built > built:
@@ -135,8 +139,8 @@ def compiled(step: Step) -> Any:
 
 
 @cache
-def _code_generator() -> Any:
-    """`codegen.jit`, given the settings that it does not read itself."""
+def _code_generator() -> tuple[Any, Any]:
+    """`codegen.jit` and `codegen.threads`, given the settings that they do not read themselves."""
     import codegen
 
     if getattr(codegen, "OWNER", None) != "tinyad":
@@ -144,15 +148,18 @@ def _code_generator() -> Any:
             f"the package 'codegen' at {codegen.__file__} is not tinyad's own; "
             "another distribution of that name shadows it: uninstall it or install tinyad in a fresh environment"
         )
-    from codegen import jit
+    from codegen import jit, threads
     from codegen.cache import Disk, Refused
 
+    threads.use_threads(config.threads)
     if config.cache:
         try:
             jit.use_disk(Disk(config.cache_dir, config.cache_mb << 20))
         except Refused as e:
             warnings.warn(f"compiled kernels are not kept on disk: {e}", RuntimeWarning, stacklevel=2)
-    return jit
+    if hasattr(os, "register_at_fork"):  # a child of fork gets no half-made plan and no lock that nobody releases
+        os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+    return jit, threads
 
 
 def _host(step: Step, arrays: list[Buffer | None]) -> None:

@@ -1,0 +1,329 @@
+"""The thread pool: same bits for any number of threads; forks, exits, several callers, signals."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kernel_tools import TARGET, buffer, compiled, same_bits, sample
+from test_jit import square
+
+import tinyad as ad
+from codegen import jit, threads
+from codegen.index import Datum, Index, Var, of
+from codegen.loops import Apply, Check, Kernel, Load, Loop, Store
+from codegen.pool import MOST, pool_text
+from codegen.scalar import F32, I64
+from tinyad.realize import _code_generator
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.skipif(
+    "linux" not in jit.target().triple or not jit.target().triple.startswith("x86_64"), reason="no native pool"
+)
+
+
+@pytest.fixture(autouse=True)
+def any_size(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Threads even for little work; afterwards as many as before."""
+    _code_generator()
+    monkeypatch.setattr(threads, "LEAST", 1)
+    monkeypatch.setattr(threads, "CHUNK", 50)
+    monkeypatch.setattr(threads.Pool, "least", lambda self: 1)
+    yield
+    threads.use_threads(0)
+
+
+def launch(code: jit.Compiled, *arrays: np.ndarray) -> int:
+    areas = threads.shares(code)
+    memory = np.empty(code.scratch * areas + 64, np.uint8)
+    scratch = -(-memory.ctypes.data // 64) * 64
+    table = (ctypes.c_void_p * (len(arrays) + 1))(*(a.ctypes.data for a in arrays), scratch)
+    params, status = ctypes.c_int64(0), ctypes.c_int32(0)
+    at = ctypes.addressof(table), ctypes.addressof(params), ctypes.addressof(status)
+    threads.call(code, len(table), areas, *at)
+    return status.value
+
+
+# Each result depends on the arguments only.
+PROGRAMS = {
+    "exp": lambda x, w: ad.exp(x),
+    "sine, odd length": lambda x, w: ad.sin(x.reshape(-1)[:119_993]),
+    "half": lambda x, w: x.astype("float16") * 3,
+    "bytes": lambda x, w: (x > 0).astype("uint8"),
+    "rows": lambda x, w: ad.softmax(x, -1),
+    "columns": lambda x, w: ad.sum(x * x, 0),
+    "row sums": lambda x, w: ad.sum(x, 1),
+    "scan": lambda x, w: ad.cumsum(x, 1),
+    "transposed": lambda x, w: ad.exp(x.T),
+    "product": lambda x, w: x @ w,
+    "product, transposed": lambda x, w: ad.tanh(w[:200].T @ x[:, :200].T),
+    "whole": lambda x, w: ad.sum(ad.exp(x)),
+    "gather": lambda x, w: x[ad.tensor(np.arange(0, 300, 7) % 297)],
+    "gradient": lambda x, w: ad.grad(lambda v: ad.sum(ad.tanh(v @ w) ** 2))(x),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_number_of_threads_does_not_show(name: str) -> None:
+    x, w = sample(F32, (300, 400)), sample(F32, (400, 500), 1)
+    results = []
+    for n in (1, 2, 3, 7):
+        threads.use_threads(n)
+        for _ in range(3):
+            out = PROGRAMS[name](ad.tensor(x), ad.tensor(w)).numpy()
+            results.append(out)
+    assert all(same_bits(r, results[0]) for r in results)
+
+
+def test_large_kernels_do_run_on_the_pool() -> None:
+    threads.use_threads(3)
+    code = compiled(square(100_000))
+    x, y = sample(F32, 100_000), np.zeros(100_000, np.float32)
+    assert threads.shares(code) == 3
+    launch(code, x, y)
+    pool = threads.pool()
+    assert pool is not None and pool.threads == 3 and 0 < pool.wake < 10**9
+    before = ctypes.c_uint64.from_address(pool.state).value
+    launch(code, x, y)
+    assert ctypes.c_uint64.from_address(pool.state).value == before + 2**32
+    assert np.array_equal(y, x * x)
+
+
+@pytest.mark.parametrize("outer", [2, 3, 5, 63, 64, 65, 127, 1000, 4097, 70_001])
+def test_chunks_cover_the_range_once(outer: int) -> None:
+    x, y = sample(F32, outer), np.zeros(outer, np.float32)
+    code = compiled(square(outer))
+    for n in (2, 5):
+        threads.use_threads(n)
+        y[:] = 0
+        launch(code, x, y)
+        assert np.array_equal(y, x * x)
+
+
+def test_little_work_stays_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    threads.use_threads(2)
+    assert threads.shares(compiled(square(1000))) == 1
+    assert threads.shares(compiled(square(1_000_000))) == 2
+
+
+def test_the_first_failing_index_is_reported() -> None:
+    n = 20_000
+    where, x, y, i = buffer(I64, n), buffer(F32, 10), buffer(F32, n, "out"), Var(n)
+    raw = Load(I64, where, of(i))
+    first, second = Check(I64, raw, 9, 1), Check(I64, raw, 10, 2)
+    a, b = Load(F32, x, Index({Datum(first, 9): 1})), Load(F32, x, Index({Datum(second, 10): 1}))
+    total = Apply("add", F32, (a, b))
+    body = [Loop(i, [raw, first, second, a, b, total, Store(y, of(i), total)])]
+    code = compiled(Kernel("test", (where, x, y), (), body))
+    indices = np.zeros(n, np.int64)
+    arrays = indices, sample(F32, 10), np.zeros(n, np.float32)
+    indices[15_000:] = 99
+    for k in (1, 2, 3):
+        threads.use_threads(k)
+        assert launch(code, *arrays) == 1
+        indices[:] = 0
+        assert launch(code, *arrays) == 0, "the status of a round is not left to the next"
+        indices[15_000:] = 99
+
+
+def test_several_threads_call_at_once() -> None:
+    threads.use_threads(3)
+    code = compiled(square(50_000))
+    wrong: list[int] = []
+    start = threading.Barrier(4)
+
+    def work(number: int) -> None:
+        x, y = sample(F32, 50_000, number), np.zeros(50_000, np.float32)
+        start.wait()
+        for round in range(200):
+            y[:] = 0
+            launch(code, x, y)
+            if not np.array_equal(y, x * x):
+                wrong.append(round)
+
+    callers = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for t in callers:
+        t.start()
+    for _ in range(5):
+        threads.use_threads(2)
+        threads.use_threads(3)
+    for t in callers:
+        t.join()
+    assert not wrong
+
+
+def test_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads.use_threads(3)
+    assert threads.size() == 3
+    threads.use_threads(10**6)
+    assert threads.size() == MOST
+    with pytest.raises(ValueError, match="got -1"):
+        threads.use_threads(-1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3, 4})
+    monkeypatch.setattr(threads, "_quota", lambda: 2.5)
+    threads.use_threads(0)
+    assert threads.size() == 3
+    monkeypatch.setattr(threads, "_quota", lambda: 0.1)
+    assert threads.available() == 1
+    monkeypatch.setattr(threads, "_quota", lambda: math.inf)
+    assert threads.available() == 5
+
+
+def test_quotas_of_control_groups(tmp_path: Path) -> None:
+    membership = tmp_path / "cgroup"
+    inner = tmp_path / "sys" / "a" / "b"
+    inner.mkdir(parents=True)
+    quota = lambda: threads._quota(str(tmp_path / "sys"), str(membership))  # noqa: E731
+    assert quota() == math.inf
+    membership.write_text("0::/a/b\n")
+    assert quota() == math.inf
+    (inner / "cpu.max").write_text("max 100000\n")
+    assert quota() == math.inf
+    (inner.parent / "cpu.max").write_text("150000 100000\n")
+    assert quota() == 1.5
+    old = tmp_path / "sys" / "cpu"
+    old.mkdir()
+    (old / "cpu.cfs_quota_us").write_text("50000\n")
+    (old / "cpu.cfs_period_us").write_text("100000\n")
+    membership.write_text("3:cpu,cpuacct:/elsewhere\n2:memory:/x\n")
+    assert quota() == 0.5
+    (old / "cpu.cfs_quota_us").write_text("-1\n")
+    assert quota() == math.inf
+
+
+def test_other_machines_use_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jit, "target", lambda: jit.level("x86-64-v2", "arm64-apple-darwin"))
+    threads.use_threads(4)
+    assert threads.size() == 1 and threads.pool() is None
+
+
+def test_the_pool_is_portable_x86() -> None:
+    assert jit.assemble(pool_text(), jit.target("x86-64-v2"))
+    assert set(jit.undefined_symbols(jit.assemble(pool_text(), jit.target(TARGET)))) <= {
+        "pthread_create", "pthread_join", "syscall",
+    }  # fmt: skip
+
+
+# in processes of their own ----------------------------------------------------------------------------------------
+START = """
+import os, signal, sys, threading, time
+import numpy as np
+import tinyad as ad
+from codegen import threads
+
+x = np.linspace(-3, 3, 1 << 21, dtype=np.float32)
+
+def compute():
+    return ad.exp(ad.tensor(x) * 2).numpy().tobytes()
+
+first = compute()
+assert threads.pool() is not None and threads.pool().threads == 3
+"""
+
+
+def process(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    env = {k: v for k, v in os.environ.items() if not k.startswith("TINYAD_")}
+    env |= {"PYTHONPATH": str(ROOT), "TINYAD_THREADS": "3", "TINYAD_CACHE": "0", **variables}
+    command = [sys.executable, "-X", "faulthandler", "-W", "error", "-c", START + code]
+    return subprocess.run(command, capture_output=True, text=True, env=env, cwd="/", timeout=120)
+
+
+def test_a_fork_gets_its_own_pool() -> None:
+    done = process(
+        """
+for _ in range(3):
+    child = os.fork()
+    if not child:
+        same = compute() == first and threads.pool().threads == 3 and len(os.listdir("/proc/self/task")) == 3
+        os._exit(0 if same else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert compute() == first
+"""
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_forks_while_another_thread_computes() -> None:
+    done = process(
+        """
+going = True
+def busy():
+    while going:
+        assert compute() == first
+worker = threading.Thread(target=busy)
+worker.start()
+for _ in range(10):
+    child = os.fork()
+    if not child:
+        os._exit(0 if compute() == first else 1)
+    assert os.waitpid(child, 0)[1] == 0
+going = False
+worker.join()
+"""
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("end", ["", "sys.exit(0)", "os._exit(0)", "threads.use_threads(2); compute()"])
+def test_exits(end: str) -> None:
+    done = process(end)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+def test_exit_while_a_daemon_thread_computes() -> None:
+    for _ in range(3):
+        done = process("threading.Thread(target=lambda: [compute() for _ in range(10**6)], daemon=True).start()\n"
+                       "time.sleep(0.2)")  # fmt: skip
+        assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+def test_computing_at_exit_works() -> None:
+    done = process("import atexit; atexit.register(lambda: print(compute() == first))")
+    assert done.stdout.strip() == "True" and done.returncode == 0
+
+
+def test_an_interrupt_reaches_python_and_the_pool_goes_on() -> None:
+    done = process(
+        """
+for _ in range(5):
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        while True:
+            compute()
+    except KeyboardInterrupt:
+        print("interrupted")
+    assert compute() == first
+"""
+    )
+    assert done.returncode == 0 and done.stdout.split() == ["interrupted"] * 5, done.stderr
+
+
+def test_one_thread_starts_no_pool() -> None:
+    done = process("", TINYAD_THREADS="1")
+    assert done.returncode == 1 and "AssertionError" in done.stderr, "no pool was started"
+    code = "threads.use_threads(1); compute(); print(threads.pool(), len(os.listdir('/proc/self/task')))"
+    assert process(code, OPENBLAS_NUM_THREADS="1").stdout.strip() == "None 1"
+
+
+def test_workers_take_no_signals() -> None:
+    done = process(
+        """
+blocked = []
+for task in os.listdir("/proc/self/task"):
+    lines = open(f"/proc/self/task/{task}/status").read().splitlines()
+    mask = next(int(l.split()[1], 16) for l in lines if l.startswith("SigBlk"))
+    blocked.append(bool(mask >> signal.SIGINT - 1 & 1))
+print(sorted(blocked))
+""",
+        OPENBLAS_NUM_THREADS="1",
+    )
+    assert done.stdout.strip() == "[False, True, True]", done.stderr
