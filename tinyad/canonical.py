@@ -59,6 +59,12 @@ def bits_of(value: float, dtype: ir.DType) -> int:
     return int.from_bytes(struct.pack(code, value), "little")
 
 
+def value_of(bits: int, dtype: ir.DType) -> float:
+    """The float constant with this bit pattern."""
+    value: float = struct.unpack(_PACK[dtype.str[1:]], bits.to_bytes(dtype.itemsize, "little"))[0]
+    return value
+
+
 def number(roots: Sequence[Node], order: Sequence[Node] | None = None) -> Canonical:
     """The canonical form of the pending graph of `roots`, whose `order` may be given; ≤ 3 µs a node."""
     numbers: dict[int, int] = {}

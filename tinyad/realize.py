@@ -18,10 +18,10 @@ import numpy as np
 
 from . import history
 from .buffer import Buffer, copy, empty, workspace
-from .canonical import Canonical, number, open_input
+from .canonical import Canonical, Parameter, number, open_input, value_of
 from .config import config
 from .errors import IRError
-from .ir import LEAF, Node, Op
+from .ir import LEAF, Node, Op, toposort
 from .schedule.plan import Plan, Step, plan_for
 from .sites import line_of
 
@@ -106,7 +106,7 @@ def run(plan: Plan, c: Canonical, observe: Observer | None = None) -> list[Buffe
             at = ctypes.addressof(pointers), ctypes.addressof(params), status_address
             threads.call(code, len(table), areas, *at)
             if status.value:
-                _raise_index_error(step, status.value, plan, c)
+                _raise_index_error(step, status.value, plan, c, arrays)
         stats.kernels_run += 1
         if observe is not None:
             observe(step, arrays)
@@ -182,16 +182,31 @@ def _host(step: Step, arrays: list[Buffer | None]) -> None:
     target.array[...] = result
 
 
-def _raise_index_error(step: Step, code: int, plan: Plan, c: Canonical) -> None:
-    """The IndexError for an index out of range, with NumPy's sentence and the line that wrote the operation."""
+def _raise_index_error(step: Step, code: int, plan: Plan, c: Canonical, arrays: list[Buffer | None]) -> None:
+    """The IndexError for an index out of range: NumPy's sentence, and the line that wrote the operation.
+
+    The kernel only knows that there is one; which, is found by computing the indices once more.
+    """
+    from .interpret import interpret
+
     assert step.lowered is not None
     n = step.lowered.checks[code - 1]
     size = n.src[0].shape[n.arg] if n.op is Op.GATHER else n.arg[2]
     axis = n.arg if n.op is Op.GATHER else n.arg[1]
-    origin = c.origin[plan.number_of[id(n)]]
-    line = line_of(origin)
+    bindings = {}
+    for argument, (place, _) in zip(step.lowered.arguments, step.arguments):
+        stored = arrays[place]
+        assert stored is not None
+        bindings[argument.node] = stored.array
+    for x in toposort([n.src[1]], lambda x: () if x in bindings else x.src):
+        if isinstance(x.arg, Parameter):
+            bindings[x] = np.full(x.shape, value_of(c.parameters[x.arg.index], x.dtype), x.dtype)
+    (indices,) = interpret([n.src[1]], bindings)
+    bad = indices[(indices < 0) | (indices >= size)].ravel()[0]
+    line = line_of(c.origin[plan.number_of[id(n)]])
     where = f" (indexing written at {line})" if line else ""
-    raise IndexError(f"index is out of bounds for axis {axis} with size {size}{where}")
+    # A negative index has been wrapped by then.
+    raise IndexError(f"index {bad if bad >= 0 else bad - size} is out of bounds for axis {axis} with size {size}{where}")
 
 
 def schedule(nodes: Sequence[Node]) -> Plan:

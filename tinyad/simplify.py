@@ -1,6 +1,6 @@
 """Rewrites of single nodes that change no bit of the result, applied bottom up when a canonical graph is built.
 
-Every rule is exact in IEEE arithmetic, NaN, infinities and signed zeros included: there is no x·0 -> 0 and no x + 0 -> x
+Every rule is exact in IEEE arithmetic, NaN, infinities and signed zeros included: no x·0 -> 0, no x + 0 -> x
 (-0 + 0 is +0; x - 0 and x + -0 are exact). A rule takes a node whose sources are simplified and returns another node,
 or None. One pass suffices, since what a rule returns needs no further rule of its sources.
 """
