@@ -27,7 +27,8 @@ from . import jit
 from .jit import Compiled
 from .pool import ENTRIES, MOST, SLEEPERS, STATE_BYTES, pool_text
 
-LEAST: Final = 4_000  # nanoseconds of work below which even an attentive worker is no help
+LEAST: Final = 8_000  # nanoseconds of work below which even a spinning worker is no help
+SLOWEST: Final = 100_000  # nanoseconds of waking that are believed: more was measured while other processes ran
 CHUNK: Final = 4_000  # nanoseconds of work in a chunk, about
 CHUNKS: Final = 128  # of one round at most: enough for an even load
 GRAIN: Final = 64  # iterations that chunks are multiples of, where there are many: whole vectors, whole cache lines
@@ -73,7 +74,7 @@ class Pool:
 
     def least(self) -> int:
         """Nanoseconds of work from which the pool is faster now than one thread."""
-        return max(self.wake, LEAST) if self._sleepers.value else LEAST
+        return max(min(self.wake, SLOWEST), LEAST) if self._sleepers.value else LEAST
 
     def stop(self) -> None:
         """Ends the workers, after the chunks they are at. Rounds begun later have only their caller."""
