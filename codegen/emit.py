@@ -17,6 +17,7 @@ from .builder import I64, PTR, Val, const, register_type, ty
 from .combine import COMBINE, COMBINE_BOOL, identity
 from .emit_contract import contract, contract_scratch, contract_units
 from .emit_reduce import reduce
+from .emit_windows import contract_windows, layout
 from .frame import Frame, first_lanes, lane_numbers
 from .index import Div, Index, Mod, Var, mod, unmask
 from .loops import (
@@ -41,6 +42,7 @@ from .ops import emit_op, to_memory, to_register
 from .split import prepare
 from .target import Target
 from .vectorize import hidden, lanes_for, round_up_to_power
+from .windows import windows
 
 STACK_SCRATCH = 64 << 10  # scratch buffers up to this many bytes together live on the stack
 BIG_BODY = 40  # statements from which a vector loop is one masked copy instead of a main loop and a tail
@@ -83,14 +85,29 @@ def outer_extent(kernel: Kernel) -> int:
     body = prepare(kernel).body
     loop, contraction = outer_loop(body), outer_contract(body)
     if contraction is not None:
-        return contract_units(contraction)
+        found = windows(contraction)
+        return contract_units(contraction) if found is None else found.units
     return 1 if loop is None else loop.var.extent
 
 
 def scratch_bytes(kernel: Kernel, target: Target) -> int:
     """Bytes of scratch a call needs from its caller: scratch buffers too large for the stack, panels and tiles."""
     contractions = [s for s in statements(prepare(kernel).body) if isinstance(s, Contract)]
-    return sum(_large_scratch(kernel).values()) + max((contract_scratch(s, target) for s in contractions), default=0)
+    return sum(_large_scratch(kernel).values()) + max((_scratch(s, target) for s in contractions), default=0)
+
+
+def _scratch(s: Contract, target: Target) -> int:
+    """Bytes of scratch memory that a contraction takes."""
+    found = layout(s, target)
+    return contract_scratch(s, target) if found is None else sum(found.parts)
+
+
+def _contract(f: Frame, s: Contract, begin: Val | None = None, end: Val | None = None) -> None:
+    found = layout(s, f.target)
+    if found is None:
+        contract(f, s, begin, end)
+    else:
+        contract_windows(f, s, found, begin, end)
 
 
 def _large_scratch(kernel: Kernel) -> dict[Buffer, int]:
@@ -112,7 +129,7 @@ def emit(kernel: Kernel, target: Target, name: str) -> str:
     if outer is not None:
         _loop(f, outer, begin, end)
     elif contraction is not None:
-        contract(f, contraction, begin, end)
+        _contract(f, contraction, begin, end)
     else:
         run(f, kernel.body)
     f.b.ret()
@@ -169,12 +186,7 @@ def run(f: Frame, body: Sequence[Stmt]) -> None:
             case Advance():
                 f.values[s] = f.carries[s.carry] = _advance(f, s)
             case Store():
-                together = [x for x in body[i : i + memory.interleaved(f, body[i : i + memory.MAX_STRIDE])] if isinstance(x, Store)]
-                if together:
-                    memory.store_interleaved(f, together)
-                    done = i + len(together)
-                else:
-                    memory.store(f, s)
+                done = i + memory.store(f, body[i : i + memory.MAX_STRIDE])
             case Update():
                 memory.update(f, s)
             case Loop():
@@ -182,7 +194,7 @@ def run(f: Frame, body: Sequence[Stmt]) -> None:
             case Reduce():
                 reduce(f, s)
             case Contract():
-                contract(f, s)
+                _contract(f, s)
 
 
 def _advance(f: Frame, s: Advance) -> Val:

@@ -68,7 +68,7 @@ class Plan:
 
     @property
     def row_bytes(self) -> int:
-        return self.mc * self.depth * self.element_bytes + 256
+        return _up(self.mc * self.depth * self.element_bytes + 256, 64)
 
     @property
     def column_bytes(self) -> int:
@@ -108,7 +108,7 @@ def _shape(target: Target, element_bytes: int, rows: int, columns: int) -> tuple
 def plan(s: Contract, target: Target) -> Plan:
     """Tile and block sizes by the extents and the target alone."""
     m, n, k = (max(prod(v.extent for v in group), 1) for group in (s.m, s.n, s.k))
-    return _plan(m, n, k, wide_type(s.acc.type).bytes, _prefers_rows(s), target)
+    return _plan(m, n, k, wide_type(s.acc.type).bytes, prefers_rows(s), target)
 
 
 @cache
@@ -118,7 +118,7 @@ def _plan(m: int, n: int, k: int, size: int, prefers_rows: bool, target: Target)
     swapped = crossed[0] * penalty < straight[0]
     _, lanes, mr, nv = crossed if swapped else straight
     rows, columns = (n, m) if swapped else (m, n)
-    depth = min(CONTRACT_BLOCK, _up(k, STEP))
+    depth = min(CONTRACT_BLOCK, _up(k, STEP)) + 1  # one row over: the last row of a full panel is stored as whole vectors
     blocks = -(-k // CONTRACT_BLOCK)
     mc = min(_up(rows, mr), max(L2_ROWS // (depth * size) // mr, 1) * mr)
     nr = nv * lanes
@@ -127,7 +127,7 @@ def _plan(m: int, n: int, k: int, size: int, prefers_rows: bool, target: Target)
     return Plan(swapped, lanes, mr, nv, mc, nb, mb, depth, blocks, size)
 
 
-def _prefers_rows(s: Contract) -> bool:
+def prefers_rows(s: Contract) -> bool:
     """Whether the epilogue's memory is contiguous along m and not along n."""
 
     def contiguous(group: tuple[Var, ...]) -> bool:
@@ -292,14 +292,14 @@ def _chains(f: Frame, op: Operation, a_panel: Val, b_panel: Val, steps: Val) -> 
         out = []
         for r in range(p.mr):
             x = b.splat(b.load(t, b.gep(t, column, const(I64, r)), align), p.lanes)
-            out += [_multiply_add(f, x, y, z) for y, z in zip(factors, sums[r * p.nv : (r + 1) * p.nv], strict=True)]
+            out += [multiply_add(f, x, y, z) for y, z in zip(factors, sums[r * p.nv : (r + 1) * p.nv], strict=True)]
         return out
 
     zeros = [const(vector, 0)] * (p.mr * p.nv)
     return f.loop(const(I64, 0), steps, 1, zeros, step, "chain", certain=op.k.extent > 0)
 
 
-def _multiply_add(f: Frame, x: Val, y: Val, z: Val) -> Val:
+def multiply_add(f: Frame, x: Val, y: Val, z: Val) -> Val:
     if x.ty.kind == "f":
         return f.b.fma(x, y, z)
     return f.b.binary("add", f.b.binary("mul", x, y), z)

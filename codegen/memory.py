@@ -113,26 +113,31 @@ def _pointers(f: Frame, buffer: Buffer, e: Index, element: Ty) -> Val:
     return f.b.gep(element, base, address.vector(f, varying))
 
 
-def store(f: Frame, node: Store) -> None:
-    value = f.values[node.value]
-    _write(f, node.buffer, node.index, to_memory(f.b, node.buffer.type, value))
+def store(f: Frame, nodes: Sequence[Stmt]) -> int:
+    """Emits the first of the statements, a store, or several that fill a stretch of memory; says how many."""
+    together = _interleaved(f, nodes)
+    if together:
+        _store_interleaved(f, together)
+        return len(together)
+    first = nodes[0]
+    assert isinstance(first, Store)
+    _write(f, first.buffer, first.index, to_memory(f.b, first.buffer.type, f.values[first.value]))
+    return 1
 
 
-def interleaved(f: Frame, nodes: Sequence[Stmt]) -> int:
-    """How many of the statements, from the first on, are stores that together fill a stretch of memory."""
+def _interleaved(f: Frame, nodes: Sequence[Stmt]) -> list[Store]:
+    """The stores, from the first statement on, that together fill a stretch of memory; empty if it does so alone."""
     first = nodes[0]
     if not isinstance(first, Store) or f.vector is None or (f.active is not None and not f.target.masks):
-        return 0
+        return []
     step = address.stride(f, first.index)
-    if step is None or not 1 < step <= MAX_STRIDE or len(nodes) < step:
-        return 0
-    for j, s in enumerate(nodes[:step]):
-        if not isinstance(s, Store) or s.buffer is not first.buffer or s.index != first.index + j:
-            return 0
-    return step
+    if step is None or not 1 < step <= len(nodes):
+        return []
+    found = [s for j, s in enumerate(nodes[:step]) if isinstance(s, Store) and s.index == first.index + j]
+    return found if len(found) == step and all(s.buffer is first.buffer for s in found) else []
 
 
-def store_interleaved(f: Frame, nodes: Sequence[Store]) -> None:
+def _store_interleaved(f: Frame, nodes: Sequence[Store]) -> None:
     """Stores of which number j writes the elements ``e + j``, ``e + j + step``, ...: shuffled into whole vectors."""
     b, step, lanes = f.b, len(nodes), f.lanes
     first = nodes[0]

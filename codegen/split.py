@@ -64,6 +64,11 @@ def prepare(kernel: Kernel) -> Kernel:
     return kernel
 
 
+def borders(body: Sequence[Stmt]) -> list[Stmt]:
+    """A body of loops that may all be cut where masks are decided."""
+    return prune(_Borders(True).body(body))
+
+
 def _concerned(body: Sequence[Stmt]) -> bool:
     """Whether there is anything to split or to write out."""
     if not any(isinstance(s, Loop) for s in body):
