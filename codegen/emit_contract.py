@@ -118,7 +118,7 @@ def _plan(m: int, n: int, k: int, size: int, prefers_rows: bool, target: Target)
     swapped = crossed[0] * penalty < straight[0]
     _, lanes, mr, nv = crossed if swapped else straight
     rows, columns = (n, m) if swapped else (m, n)
-    depth = min(CONTRACT_BLOCK, _up(k, STEP)) + 1  # one row over: the last row of a full panel is stored as whole vectors
+    depth = min(CONTRACT_BLOCK, _up(k, STEP)) + 1  # a row over: the last one is stored as whole vectors
     blocks = -(-k // CONTRACT_BLOCK)
     mc = min(_up(rows, mr), max(L2_ROWS // (depth * size) // mr, 1) * mr)
     nr = nv * lanes

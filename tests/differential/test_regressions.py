@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import operator
+
 import numpy as np
 import pytest
 from checking import check
 from programs import Program
 
+import tinyad as ad
 from tinyad import ir
 from tinyad.buffer import copy
 from tinyad.ir import FLOAT16, FLOAT32, INT64, Node
@@ -96,3 +99,15 @@ def test_a_plan_of_many_kernels_knows_their_lifetimes() -> None:
         later = {p for s in plan.steps[i + 1 :] for p, _ in s.arguments}
         assert not later & set(step.releases)
         assert set(step.releases) <= {p for p, _ in step.arguments}
+
+
+@pytest.mark.parametrize("k", [240, 256, 257, 400, 512])
+def test_a_full_panel_does_not_spill_into_the_next(k: int):
+    """Packing a transposed operand stored whole vectors over the end of a panel that was exactly full."""
+    rng = np.random.default_rng(k)
+    w, x = (rng.integers(-4, 5, shape).astype(np.float32) for shape in ((k, 130), (70, k)))
+    assert np.array_equal((ad.tensor(w).T @ ad.tensor(x).T).numpy(), w.T @ x.T)
+    assert np.array_equal((ad.tensor(x) @ ad.tensor(w)).numpy(), x @ w)
+    assert np.array_equal(
+        (ad.tensor(np.ascontiguousarray(w.T)) @ ad.tensor(np.ascontiguousarray(x.T))).numpy(), w.T @ x.T
+    )
