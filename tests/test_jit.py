@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import tinyad as ad
-from tinyad import nn, pytree
+from tinyad import history, nn, pytree
 from tinyad.config import config
 from tinyad.errors import DTypeError, GradError, TraceError
 from tinyad.tensor import Tensor
@@ -54,6 +54,8 @@ PROGRAMS: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
     ("softmax", lambda x: ad.softmax(x, axis=-1), (A,)),
     ("layer norm", layer_norm, (A, V)),
     ("gradient step", gradient_step, (B, A, array(6, 4), 0.01)),
+    ("large", lambda x, y: (ad.tanh(x @ y) * 2).sum(axis=0), (array(300, 200), array(200, 250))),
+    ("checkpoint", ad.grad(lambda x: ad.checkpoint(lambda y: ad.tanh(y) ** 2)(x).sum()), (A,)),
     ("several kernels", lambda a, b: ((a @ b) @ (a @ b).T).sum(axis=0), (A, B)),
     ("cross entropy", lambda x, t: ad.cross_entropy(x, t), (A, np.array([0, 1, 2, 3, 4, 0]))),
     ("gather", lambda x, i: x[i] * 2, (A, np.array([3, 1, 1]))),
@@ -235,6 +237,33 @@ def test_control_flow_on_values_is_refused() -> None:
             ad.jit(g)(A, 3)
     with pytest.raises(TypeError, match=r"results of .* must be tensors"):
         ad.jit(lambda x: "text")(A)
+
+
+def test_a_traced_tensor_that_escapes_is_refused() -> None:
+    kept: dict[str, Any] = {}
+    w = ad.tensor(V)
+
+    def leak(x: Any) -> Any:
+        kept["x"] = x * 2
+        return x + 1
+
+    def update(x: Any) -> Any:
+        w.assign(w + x)
+        return x
+
+    for f in (leak, update):
+        with pytest.raises(TraceError, match=rf"{f.__name__} computes from its arguments is kept .*test_jit.py:\d+"):
+            ad.jit(f)(V)
+
+
+def test_results_do_not_keep_the_trace_alive() -> None:
+    m = Net()
+    f = ad.jit(lambda m: pytree.map(lambda p: p * 2, m))
+    with ad.no_grad():
+        first = f(m)
+    gc.collect()
+    assert not [n for n in history.pending() if n.site is not None and "test_results_do_not" in n.site[0].co_qualname]
+    same(first, pytree.map(lambda p: ad.tensor(p.numpy()) * 2, m))
 
 
 def test_a_failed_trace_leaves_nothing_behind() -> None:

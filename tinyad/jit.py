@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import gc
 import threading
 import types
 import weakref
@@ -25,8 +26,8 @@ from typing import Any, Final, overload
 
 import numpy as np
 
-from . import ir, pytree
-from .buffer import Buffer, copy, empty
+from . import history, ir, pytree
+from .buffer import Buffer, copy, empty, workspace
 from .canonical import Canonical, number, open_input
 from .config import config
 from .dtypes import as_dtype
@@ -101,12 +102,21 @@ setattr(Number, "__abs__", lambda self: Number.of(ir.abs_(self.node)))  # noqa: 
 
 
 class _Kernel:
-    """A step ready to run: its table of pointers, in which only `moving` entries change from call to call."""
+    """A step ready to run: its table of pointers, in which only `moving` entries change from call to call.
 
-    __slots__ = ("allocates", "call", "keep", "moving", "outer", "params", "releases", "scratch", "table", "table_at")
+    `large`: worth several threads; the others are called without asking.
+    """
+
+    __slots__ = (
+        "allocates", "call", "code", "entries", "keep", "large", "moving", "outer", "params", "releases", "scratch",
+        "table", "table_at", "threads",
+    )  # fmt: skip
 
     def __init__(self, step: Any, code: Any, c: Canonical, fixed: dict[int, Buffer]) -> None:
-        table = (ctypes.c_uint64 * (len(step.arguments) + 1))()
+        from codegen import threads
+
+        count = len(step.arguments)
+        table = (ctypes.c_uint64 * (count + 1))()
         self.moving: list[tuple[int, int, int]] = []
         for i, (place, offset) in enumerate(step.arguments):
             if place in fixed:
@@ -117,9 +127,20 @@ class _Kernel:
         params = (ctypes.c_uint64 * len(bits))(*bits)
         self.table, self.table_at = table, ctypes.addressof(table)
         self.params = ctypes.addressof(params)
-        self.call, self.outer, self.scratch = code.call, code.outer, (len(step.arguments), code.scratch)
+        self.code, self.call, self.outer, self.scratch = code, code.call, code.outer, code.scratch
+        self.entries = count + (1 if code.scratch else 0)
+        self.large = bool(code.scratch) or (code.outer > 1 and code.work >= threads.LEAST)
+        self.threads = threads
         self.allocates, self.releases = step.allocates, step.releases
-        self.keep = params, code
+        self.keep = params
+
+    def run(self, status_at: int) -> None:
+        """A call of a large kernel, on as many threads as are of use."""
+        areas = self.threads.shares(self.code)
+        if self.scratch:
+            scratch = workspace(self.scratch * areas)
+            self.table[self.entries - 1] = scratch.address
+        self.threads.call(self.code, self.entries, areas, self.table_at, self.params, status_at)
 
 
 class _Program:
@@ -137,7 +158,7 @@ class _Program:
         states: list[tuple[Any, Node, int]],
         tracked: bool,
     ) -> None:
-        from .realize import _lock, compiled, stats
+        from .realize import _lock, _show, compiled, stats
         from .schedule.plan import plan_for
 
         self.roots = ys
@@ -149,7 +170,7 @@ class _Program:
             inputs = [*holes, *(n for _, n, _ in states)]
             try:
                 for n in inputs:  # what is stored becomes a numbered leaf
-                    n.buffer = Buffer(np.broadcast_to(np.zeros((), n.dtype), n.shape))
+                    n.buffer = _stand_in(n)
                 c = number(ys)
                 slots = {id(b): slot for slot, b in enumerate(c.leaves)}
                 slot_of = [slots.get(id(n.buffer)) for n in inputs]
@@ -157,6 +178,8 @@ class _Program:
                 for n in inputs:
                     n.buffer = None
             self.plan = plan_for(c, config.fuse)
+            if config.debug:
+                _show(ys, self.plan)
         plan = self.plan
         self._canonical = c
         bound: list[Buffer | None] = [*c.leaves, *([None] * (len(plan.places) - plan.leaves))]
@@ -234,11 +257,10 @@ class _Program:
                     table = k.table
                     for i, p, offset in k.moving:
                         table[i] = places[p].address + offset  # type: ignore[union-attr]
-                    at, size = k.scratch
-                    if size:
-                        scratch = empty((size,), np.dtype(np.uint8))
-                        table[at] = scratch.address
-                    k.call(k.table_at, k.params, 0, k.outer, self._status_at)
+                    if k.large:
+                        k.run(self._status_at)
+                    else:
+                        k.call(k.table_at, k.params, 0, k.outer, self._status_at)
                     if self._status.value:
                         self._status.value = 0
                         self._run(self._leaves_of(places))  # raises the IndexError with its line
@@ -459,6 +481,8 @@ class Jitted:
                 return None, False
             if tracked and not _state.grad_off:
                 return None, True
+            out_structure = _without_values(out_structure, ys)
+            _check_escaped([*holes, *(n for _, n, _ in recorder.states)], self._name)
             _compute_captured(ys, holes)
             program = _Program(self._name, ys, holes, out_structure, recorder.states, tracked)
             self.trace_count += 1
@@ -561,6 +585,43 @@ def _input_for(x: Any) -> tuple[Node, Tensor]:
     trace = GRAD if isinstance(x, Tensor) and x.node.trace is GRAD else None
     hole = ir.input(x.shape, as_dtype(x.dtype), None, trace)
     return hole, Tensor._of(hole)
+
+
+def _stand_in(n: Node) -> Buffer:
+    """A buffer of n's shape and dtype, without memory of its own, that nothing reads."""
+    return Buffer(np.broadcast_to(np.zeros((), n.dtype), n.shape))
+
+
+def _without_values(structure: pytree.Structure, ys: Sequence[Node]) -> pytree.Structure:
+    """The same structure made from stored tensors: a structure keeps the containers it was taken from."""
+    stored = []
+    for y in ys:
+        t = _new(Tensor)
+        t.grad = None
+        t.node = ir.buffer(y.shape, y.dtype, _stand_in(y))
+        stored.append(t)
+    return pytree.flatten(structure.unflatten(stored))[1]
+
+
+def _check_escaped(inputs: Sequence[Node], name: str) -> None:
+    """Raises if a tensor made from the inputs of a finished trace is still held: its value will never be known."""
+    found = _depending(history.pending(), inputs)
+    if found:
+        gc.collect()
+        found = _depending(history.pending(), inputs)
+    if found:
+        raise TraceError(
+            f"jit: a tensor that {name} computes from its arguments is kept outside of it, by an assignment to a "
+            f"tensor, attribute or container ({core.origins(found[0])}); return it instead"
+        )
+
+
+def _depending(nodes: Sequence[Node], inputs: Sequence[Node]) -> list[Node]:
+    dependent = set(inputs)
+    for n in ir.toposort(nodes, sources):
+        if not dependent.isdisjoint(n.src):
+            dependent.add(n)
+    return [n for n in nodes if n in dependent]
 
 
 def _compute_captured(ys: Sequence[Node], holes: Sequence[Node]) -> None:

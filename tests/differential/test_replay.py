@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from checking import same_bits
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from programs import CELLS, Program, make
 
@@ -49,7 +49,14 @@ def replay(seed: int, size: int, cell: tuple[str, str, str]) -> None:
     assert jitted.trace_count == 1
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate],
+)
 @given(seed=st.integers(0, 2**32), size=st.integers(0, 6), cell=st.sampled_from(CELLS))
 def test_programs(seed: int, size: int, cell: tuple[str, str, str]) -> None:
     replay(seed, size, cell)
