@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from .analysis import Dependence, dominating_bytes, indices, statements
 from .index import Div, Index, Masked, Mod, Var, unmask
-from .loops import Contract, Load, Loop, Reduce, Stmt, Store, Update
+from .loops import Apply, Const, Contract, Load, Loop, Reduce, Stmt, Store, Update
 from .target import Target
 
 LATENCY_VECTORS = 4  # vectors in flight where each step waits for the one before (scans, column sums)
+CHAIN = 32  # operations from which a chain is too long for the hardware to overlap iterations well
+SHORT = frozenset(("add", "sub", "mul", "div", "neg", "abs", "sqrt", "max", "min"))  # without temporaries of their own
 REGISTER_VALUES = 48  # values that vectors in flight may have in registers or close by: larger bodies get fewer
 
 
@@ -30,7 +32,25 @@ def lanes_for(loop: Loop, target: Target) -> int:
     if any(isinstance(s, Reduce) or (isinstance(s, Loop) and s.carries) for s in loop.body):
         size = sum(1 for _ in statements(loop.body))
         lanes *= max(min(LATENCY_VECTORS, round_up_to_power(REGISTER_VALUES // size + 1) // 2), 1)
+    elif var.extent >= LATENCY_VECTORS * LATENCY_VECTORS * lanes and _is_chain(loop.body):
+        lanes *= LATENCY_VECTORS
     return min(lanes, round_up_to_power(var.extent))
+
+
+def _is_chain(body: Sequence[Stmt]) -> bool:
+    """Whether the body is one long chain of short operations, so that a vector alone would wait for itself."""
+    depth: dict[int, int] = {}
+    count = 0
+    for s in body:
+        if isinstance(s, Apply):
+            if s.op not in SHORT or s.type.kind != "f" or s.type.bits < 32:
+                return False
+            count += 1
+            depth[id(s)] = 1 + max(depth.get(id(a), 0) for a in s.args)
+        elif not isinstance(s, (Const, Load, Store)) or (isinstance(s, Load) and s.mask is not None):
+            return False
+    longest = max(depth.values(), default=0)
+    return longest >= CHAIN and 2 * longest > count
 
 
 def _lanewise(body: Sequence[Stmt], var: Var, dependence: Dependence, top: bool) -> bool:
