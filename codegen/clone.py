@@ -10,6 +10,7 @@ from .loops import (
     Accumulator,
     Advance,
     Apply,
+    Buffer,
     Carry,
     Check,
     Const,
@@ -30,19 +31,28 @@ from .loops import (
 class Clone:
     """A copy of statements: values cloned in order, indices and operands renamed on the way.
 
-    `joins` is (outer, inner, joint): two adjacent variables of a nest, or of one statement, become one. What
-    stands outside the copied statements is kept as it is.
+    `joins` is (outer, inner, joint): two adjacent variables of a nest, or of one statement, become one; `buffers` are
+    exchanged. What stands outside the copied statements is kept as it is.
     """
 
-    def __init__(self, replace: Mapping[Var, Index], joins: tuple[Var, Var, Var] | None = None) -> None:
+    def __init__(
+        self,
+        replace: Mapping[Var, Index],
+        joins: tuple[Var, Var, Var] | None = None,
+        buffers: Mapping[Buffer, Buffer] | None = None,
+    ) -> None:
         self.rename = replace
         self.joins = joins
+        self.buffers = buffers or {}
         self.new: dict[int, Value] = {}
         self.reduces: dict[int, Reduce] = {}
         self.carries: dict[int, Carry] = {}
 
     def value(self, v: Value) -> Value:
         return self.new.get(id(v), v)
+
+    def buffer(self, b: Buffer) -> Buffer:
+        return self.buffers.get(b, b)
 
     def optional(self, v: Value | None) -> Value | None:
         return None if v is None else self.value(v)
@@ -65,9 +75,9 @@ class Clone:
             case Reduce():
                 return self._reduce(s)
             case Store():
-                return Store(s.buffer, self.index(s.index), self.value(s.value))
+                return Store(self.buffer(s.buffer), self.index(s.index), self.value(s.value))
             case Update():
-                return Update(s.op, s.buffer, self.index(s.index), self.value(s.value))
+                return Update(s.op, self.buffer(s.buffer), self.index(s.index), self.value(s.value))
             case Contract():
                 return self.contract(s)
             case _:
@@ -82,7 +92,7 @@ class Clone:
             case Const():
                 return s
             case Load():
-                return Load(s.type, s.buffer, self.index(s.index), self.optional(s.mask))
+                return Load(s.type, self.buffer(s.buffer), self.index(s.index), self.optional(s.mask))
             case Apply():
                 return Apply(s.op, s.type, tuple(self.value(a) for a in s.args))
             case IndexValue():

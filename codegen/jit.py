@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ import llvmlite.binding as llvm
 from .cache import Disk, Entry, digest, source
 from .cost import operations
 from .emit import emit, outer_contract, outer_extent, scratch_bytes
+from .generic import generic
 from .loops import Kernel
 from .split import prepare
 from .target import Target, from_features, level
@@ -169,15 +170,18 @@ def load_forever(text: str, symbols: Sequence[str], t: Target) -> list[int]:
 
 
 def compile_kernel(kernel: Kernel, t: Target) -> Compiled:
-    """`kernel` as machine code for `t`; kernels of one canonical text share it."""
-    key = (canonical(kernel), t)
+    """`kernel` as machine code for `t`; kernels of one canonical text share it, whatever their outer extent."""
+    shared = generic(kernel)
+    key = (canonical(shared), t)
     with _LOCK:
         found = _CACHE.get(key)
         if found is None:
-            found = _CACHE[key] = _compile(kernel, *key)
+            found = _CACHE[key] = _compile(shared, *key)
             if len(_CACHE) > LIMIT:
                 del _CACHE[next(iter(_CACHE))]
+    if shared is kernel:
         return found
+    return replace(found, outer=outer_extent(kernel), work=_work(kernel, t))
 
 
 def _compile(kernel: Kernel, text: str, t: Target) -> Compiled:

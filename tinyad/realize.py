@@ -203,10 +203,10 @@ def _raise_index_error(step: Step, code: int, plan: Plan, c: Canonical, arrays: 
             bindings[x] = np.full(x.shape, value_of(c.parameters[x.arg.index], x.dtype), x.dtype)
     (indices,) = interpret([n.src[1]], bindings)
     bad = indices[(indices < 0) | (indices >= size)].ravel()[0]
+    bad = bad if bad >= 0 else bad - size  # a negative index has been wrapped by then
     line = line_of(c.origin[plan.number_of[id(n)]])
     where = f" (indexing written at {line})" if line else ""
-    # A negative index has been wrapped by then.
-    raise IndexError(f"index {bad if bad >= 0 else bad - size} is out of bounds for axis {axis} with size {size}{where}")
+    raise IndexError(f"index {bad} is out of bounds for axis {axis} with size {size}{where}")
 
 
 def schedule(nodes: Sequence[Node]) -> Plan:

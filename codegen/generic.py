@@ -1,0 +1,40 @@
+"""Kernels that differ only in how far the outer loop goes, as one: the range is handed over at each call anyway.
+
+A new batch size or another parameter of the same rank then needs no new code. The outer loop's extent is replaced by
+`EXTENT`, which stands for any size: not a multiple of any vector, so that code for the tail is there.
+"""
+
+from __future__ import annotations
+
+from .analysis import indices, statements
+from .clone import Clone
+from .emit import outer_loop
+from .index import Var, of
+from .loops import Buffer, InRange, Kernel, Loop
+from .split import prepare
+from .vectorize import hidden
+
+EXTENT = (1 << 30) + 1
+LEAST = 64  # shorter loops have code of their own: fewer lanes, no tail
+
+
+def generic(kernel: Kernel) -> Kernel:
+    """`kernel` for any extent of its outer loop, or as it is if its code depends on that.
+
+    It does if the loop's variable stands inside a division, a modulus or a test, whose bounds decide what is emitted.
+    """
+    prepared = prepare(kernel)
+    loop = outer_loop(prepared.body)
+    if loop is None or not LEAST <= loop.var.extent < EXTENT:
+        return kernel
+    for s in statements(loop.body):
+        if any(hidden(e, loop.var) for e in indices(s)):
+            return kernel
+        if isinstance(s, InRange) and s.index.coefficient(loop.var):
+            return kernel
+    var = Var(EXTENT, loop.var.name)
+    sizes = {b: Buffer(b.type, 0, b.role, b.name) for b in kernel.buffers}
+    clone = Clone({loop.var: of(var)}, None, sizes)
+    body = [Loop(var, clone.body(loop.body)) if s is loop else clone.statement(s) for s in prepared.body]
+    buffers = tuple([sizes[b] for b in kernel.buffers])
+    return Kernel(kernel.name, buffers, kernel.params, body, kernel.scratch)
