@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kernel_tools import TARGET, execute, sample
-from test_jit import square
+from test_machine_code import square
 
 from codegen import cache, jit
 from codegen.cache import Disk, Entry, Refused, digest

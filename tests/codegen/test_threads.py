@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kernel_tools import TARGET, buffer, compiled, same_bits, sample
-from test_jit import square
+from test_machine_code import square
 
 import tinyad as ad
 from codegen import jit, threads
