@@ -18,7 +18,7 @@ from ..lower import Lowered, lower
 from .group import Group
 from .partition import Partition, partition
 
-_KEPT: Final = 512  # plans remembered
+_KEPT: Final = 500_000  # nodes of the plans remembered together
 
 
 @dataclass(eq=False, slots=True)
@@ -152,23 +152,29 @@ def _type(n: Node) -> str:
 
 
 _plans: OrderedDict[Any, Plan] = OrderedDict()
+_nodes = 0  # in them
 
 
 def clear() -> None:
     """Forgets every plan."""
+    global _nodes
     _plans.clear()
+    _nodes = 0
 
 
 def plan_for(c: Canonical, fuse: bool = True) -> Plan:
-    """The plan of a canonical graph, made at its first need."""
+    """The plan of a canonical graph, made at its first need; those used longest ago are forgotten."""
+    global _nodes
     key = (c.key, fuse)
     found = _plans.get(key)
-    if found is None:
-        found = _plans[key] = make_plan(c, fuse)
-        if len(_plans) > _KEPT:
-            _plans.popitem(last=False)
-    else:
+    if found is not None:
         _plans.move_to_end(key)
+        return found
+    found = _plans[key] = make_plan(c, fuse)
+    _nodes += len(found.nodes)
+    while _nodes > _KEPT and len(_plans) > 1:
+        _, old = _plans.popitem(last=False)
+        _nodes -= len(old.nodes)
     return found
 
 
