@@ -30,7 +30,8 @@ PROMISED = {  # example and its arguments -> (lines of its output, pictures it s
     ),
     "why_fused.py": (
         [r"not fused +\d", r"this plan +\d", r"compulsory +\d", r"%\d+ .* kB   stored: you hold it",
-         r"weights = ad\.softmax\(scores, axis=-1\)", r"d  h = ad\.gelu\(self\.up\(h\)\)", r"exp +1 in the graph, +[12] in the kernels",
+         r"weights = ad\.softmax\(scores, axis=-1\)", r"d  h = ad\.gelu\(self\.up\(h\)\)",
+         r"exp +1 in the graph, +[12] in the kernels",
          r"both +\d+ of \d+ values stored, \d+ kernels, [\d.]+ times"],
         [],
     ),
