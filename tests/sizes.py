@@ -1,4 +1,4 @@
-"""Lines of code per package and file against the stated budgets; exits 1 when the core has outgrown its own.
+"""Lines of code per package and file against the stated budgets; exits 1 when one has outgrown its own.
 
 A line counts if it holds code: blank lines, comments and docstrings do not. Run: ``python tests/sizes.py``.
 """
@@ -12,11 +12,14 @@ import tokenize
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-BUDGETS = {  # lines of code; the core (IR, tables, transforms, schedule, lowering, codegen) should be readable in a day
-    "codegen": 4800,
+BUDGETS = {  # lines of code
+    "codegen": 6000,
     "tinyad/autodiff": 1000,
     "tinyad/schedule": 900,
-    "tinyad": 9500,
+    "tinyad/lower": 700,
+    "tinyad/functions": 2700,
+    "tinyad/registry": 2100,
+    "tinyad": 11500,
 }
 
 

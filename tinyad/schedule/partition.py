@@ -25,12 +25,12 @@ from .position import Loop, Position, current, laid_over, resolved
 from .through import THROUGH, repeats, unknown, writes_row
 
 CAP: Final = 300  # operations in one kernel: LLVM costs about 45 µs a vector instruction
-PLACES: Final = 4  # a value needed in more places than this is stored
-AGAIN_SAME: Final = 32  # cost up to which a value is computed again in another pass of the same kernel
-AGAIN_ROW: Final = 3  # ... in another pass over a row, where it can be kept in scratch memory instead
+PLACES: Final = 4  # needed in more places than this, a value is stored (in 4 times as many, if it is cheap)
+LOAD: Final = 4  # cost of reading a stored value again, in units of an addition
+STORE: Final = 24  # cost of writing and first reading it
+AGAIN_ROW: Final = 3  # what computing a value again in another pass over a row may cost before it is kept in scratch
 ROW_BYTES: Final = 16 << 10  # scratch memory of one row: a third of the first cache
 TILE_ROWS: Final = 8  # fewer rows at a time make a contraction inefficient
-AGAIN_OTHER: Final = 24  # ... in another kernel, or repeatedly by an expansion
 
 _ELEMENTARY: Final = (Op.EXP, Op.LOG, Op.EXPM1, Op.LOG1P, Op.SIN, Op.COS, Op.TANH, Op.ATAN, Op.ERF, Op.ATAN2)
 _COST: Final[dict[Op, int]] = {
@@ -150,22 +150,21 @@ class _Partitioner:
             self.reasons[id(n)] = f"tile scratch: {len(uses)} passes read its rows"
             return None
         cost = self.cost[id(n)]
-        if len(uses) > PLACES and cost:
+        if len(uses) > (PLACES if cost > LOAD else 4 * PLACES) and cost:
             return f"stored: needed in {len(uses)} places, {cost} operations each"
         if n.op in MOVEMENT and n.op is not Op.GATHER:
             return None
-        extra = round(cost * (sum(u.times for u in uses) - 1))
-        if extra > AGAIN_ROW and len(uses) > 1 and len(groups) == 1:
+        times = sum(u.times for u in uses)
+        if cost * (times - 1) > AGAIN_ROW and len(uses) > 1 and len(groups) == 1:
             row = self._row(n, list(uses))
             size = math.prod(n.shape[i] for i in row) * n.dtype.itemsize
             if row and size <= ROW_BYTES:
                 self.scratch[id(n)] = row
                 self.reasons[id(n)] = f"row scratch: {len(uses)} passes read it, {size} bytes, {cost} operations each"
                 return None
-        if extra > (AGAIN_SAME if len(groups) == 1 and len(uses) > 1 else AGAIN_OTHER):
-            return (
-                f"stored: {len(uses)} places in {len(groups)} kernels would compute {extra} operations an element again"
-            )
+        if (cost - LOAD) * times > cost + STORE:
+            kernels = "1 kernel needs" if len(groups) == 1 else f"{len(groups)} kernels need"
+            return f"stored: {kernels} each element {times:.3g} times, {cost} operations each"
         if any(g.operations >= self.cap for g in groups):
             return f"stored: a kernel ends at {self.cap} operations"
         return None

@@ -15,6 +15,7 @@ from .. import ir
 from ..canonical import Canonical, rebuild
 from ..ir import DType, Node, Op, Shape, toposort
 from ..lower import Lowered, lower
+from ..sites import line_of
 from .group import Group
 from .partition import Partition, partition
 
@@ -127,12 +128,14 @@ class Plan:
         return n
 
     def explain(self) -> str:
-        """The reason for every stored value."""
-        numbers = self.number_of
-        lines = [
-            f"%{numbers[key]} {self.nodes[numbers[key]]!r}: {reason}" for key, reason in self.partition.reasons.items()
-        ]
-        return "\n".join(reversed(lines))
+        """The reason for every stored value, with the Python line that wrote it, in the order they are computed."""
+        lines = []
+        for key, reason in reversed(self.partition.reasons.items()):
+            i = self.number_of[key]
+            n = self.nodes[i]
+            line = line_of(n)
+            lines.append(f"%{i} {_type(n)} = {n.op.value}{f' ({line})' if line else ''}: {reason}")
+        return "\n".join(lines)
 
     def __str__(self) -> str:
         kernels = f"{len(self)} kernel{'s' if len(self) != 1 else ''}"
