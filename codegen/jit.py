@@ -18,11 +18,12 @@ from typing import Any, Final
 import llvmlite
 import llvmlite.binding as llvm
 
+from .analysis import statements
 from .cache import Disk, Entry, digest, source
 from .cost import operations
 from .emit import emit, outer_contract, outer_extent, scratch_bytes
 from .generic import generic
-from .loops import Kernel
+from .loops import Kernel, Reduce
 from .split import prepare
 from .target import Target, from_features, level
 from .text import canonical
@@ -220,7 +221,10 @@ def _work(kernel: Kernel, t: Target) -> int:
 
 
 def _few(kernel: Kernel) -> bool:
-    return outer_contract(prepare(kernel).body) is not None
+    """Contractions pack once per range; column reductions read whole rows only in wide ranges."""
+    body = prepare(kernel).body
+    columns = any(isinstance(s, Reduce) and s.tree == "column" for s in statements(body))
+    return columns or outer_contract(body) is not None
 
 
 def clear() -> None:
