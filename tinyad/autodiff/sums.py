@@ -32,16 +32,16 @@ _LIFTED: Final[dict[Op, Callable[[Node, Node, int], Node]]] = {
 
 
 def summed(g: Node, axes: Sequence[int]) -> Node:
-    """``sum(g, axes)``, merged with the sum of products that `g` lays out in overlapping windows, if it does."""
+    """``sum(g, axes)``, as one sum of products if `g` lays products, or sums of them, out in overlapping windows."""
     chain: list[Node] = []
     n = g
     while n.op in _LIFTED and n.src:
         chain.append(n)
         n = n.src[0]
-    if n.op is not Op.SUM or not n.src or not any(m.op is Op.SKEW for m in chain):
+    if n.op not in (Op.SUM, Op.MUL) or not n.src or not any(m.op is Op.SKEW for m in chain):
         return ir.sum_(g, axes)
-    terms = n.src[0]
-    inner = [i for i in n.arg if terms.shape[i] > 1]
+    terms = n.src[0] if n.op is Op.SUM else n
+    inner = [i for i in n.arg if terms.shape[i] > 1] if n.op is Op.SUM else []
     size = max(m.size for m in chain) * math.prod(terms.shape[i] for i in inner)
     if size > _GROWTH * max(terms.size, 1):
         return ir.sum_(g, axes)
