@@ -37,4 +37,4 @@ def generic(kernel: Kernel) -> Kernel:
     clone = Clone({loop.var: of(var)}, None, sizes)
     body = [Loop(var, clone.body(loop.body)) if s is loop else clone.statement(s) for s in prepared.body]
     buffers = tuple([sizes[b] for b in kernel.buffers])
-    return Kernel(kernel.name, buffers, kernel.params, body, kernel.scratch)
+    return Kernel(kernel.name, buffers, kernel.params, body, kernel.scratch, prepared=True)

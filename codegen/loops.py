@@ -31,7 +31,7 @@ Meaning that every emitter keeps
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Union
 
 from .index import Index, Var
@@ -227,10 +227,14 @@ Stmt = Union[Const, Load, Apply, IndexValue, InRange, Check, Reduce, Result, Adv
 
 @dataclass(eq=False, slots=True)
 class Kernel:
-    """A named kernel: arguments in call order, scratch buffers, parameters, body."""
+    """A named kernel: arguments in call order, scratch buffers, parameters, body.
+
+    `prepared`: the loops are as they will be emitted (`codegen.split.prepare`).
+    """
 
     name: str
     buffers: tuple[Buffer, ...]
     params: tuple[Param, ...]
     body: "list[Stmt]"
-    scratch: tuple[Buffer, ...] = field(default=())
+    scratch: tuple[Buffer, ...] = ()
+    prepared: bool = False

@@ -14,6 +14,7 @@ there an absent term would show in the tree.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 from math import gcd, lcm, prod
@@ -53,15 +54,16 @@ MIN_SCALAR = 4  # extent that the piece without masks of a loop around others ha
 
 @lru_cache(4)
 def prepare(kernel: Kernel) -> Kernel:
-    """The kernel as it is emitted: nests coalesced, loops split."""
-    kernel = coalesce(kernel)
-    if not _concerned(kernel.body):
+    """The kernel as it is emitted: nests coalesced, loops split, what has lost its masks coalesced again."""
+    if kernel.prepared:
         return kernel
-    inner = sum(1 for s in kernel.body if not isinstance(s, Const)) > 1
-    for split in (_Phases(inner), _Borders(inner)):
-        body = prune(split.body(kernel.body))
-        kernel = Kernel(kernel.name, kernel.buffers, kernel.params, body, kernel.scratch)
-    return kernel
+    kernel = coalesce(kernel)
+    if _concerned(kernel.body):
+        inner = sum(1 for s in kernel.body if not isinstance(s, Const)) > 1
+        for split in (_Phases(inner), _Borders(inner)):
+            kernel = replace(kernel, body=prune(split.body(kernel.body)))
+        kernel = coalesce(kernel)
+    return replace(kernel, prepared=True)
 
 
 def borders(body: Sequence[Stmt]) -> list[Stmt]:

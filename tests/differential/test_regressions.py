@@ -109,3 +109,10 @@ def test_a_full_panel_does_not_spill_into_the_next(k: int):
     assert np.array_equal(
         (ad.tensor(np.ascontiguousarray(w.T)) @ ad.tensor(np.ascontiguousarray(x.T))).numpy(), w.T @ x.T
     )
+
+
+def test_a_nest_that_merges_after_its_masks_are_decided_runs_to_its_end():
+    """Preparing a prepared kernel merged its loops once more, and only the first rows were computed."""
+    x = stored(np.linspace(-2, 2, 257 * 3).reshape(257, 3), np.float32)
+    y = stored(np.linspace(-3, 3, 257 * 5).reshape(257, 5), np.float32)
+    holds(ir.mul(ir.skew(x, 1, 0, 3, 3, 5), y), ir.sub(y, ir.skew(x, 1, 0, 3, 3, 5)))
