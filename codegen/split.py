@@ -54,7 +54,7 @@ MIN_SCALAR = 4  # extent that the piece without masks of a loop around others ha
 
 @lru_cache(4)
 def prepare(kernel: Kernel) -> Kernel:
-    """The kernel as it is emitted: nests coalesced, loops split, what has lost its masks coalesced again."""
+    """The kernel as it is emitted: nests coalesced, loops split."""
     if kernel.prepared:
         return kernel
     kernel = coalesce(kernel)
@@ -62,7 +62,6 @@ def prepare(kernel: Kernel) -> Kernel:
         inner = sum(1 for s in kernel.body if not isinstance(s, Const)) > 1
         for split in (_Phases(inner), _Borders(inner)):
             kernel = replace(kernel, body=prune(split.body(kernel.body)))
-        kernel = coalesce(kernel)
     return replace(kernel, prepared=True)
 
 
