@@ -487,7 +487,9 @@ class Generator:
     def operation(self, base: str, shape: Shape, dtype: DType, a: Node) -> Node:
         """One node of the operation, its result a matrix without an axis of size 1."""
         if base == "const":
-            return ir.const(1 if dtype.kind == "b" else 2, dtype, shape)
+            if dtype is BOOL:  # alone it would decide a WHERE, and vanish
+                return ir.xor(a, ir.const(True, dtype, shape))
+            return ir.const(2, dtype, shape)
         if base == "param":
             return ir.const(float(self.data.uniform(2.1, 9.0)), dtype, shape)
         if base == "iota":
