@@ -79,6 +79,11 @@ class _Partitioner:
         self._prepare(roots)
 
     def _prepare(self, roots: Iterable[Node]) -> None:
+        for n in roots:
+            while n.op is Op.RESHAPE and n.size:
+                self.views[id(n)] = n.src[0]
+                n = n.src[0]
+            self.forced[id(n)] = "stored: you hold it"
         varying: dict[int, frozenset[int]] = {}
         for n in self.order:
             if n.op is Op.SUM:
@@ -90,21 +95,18 @@ class _Partitioner:
             if n.op is Op.CALL:
                 for s in n.src:
                     self.forced.setdefault(id(s), "stored: read by host code")
-            inside = (
-                0 if n.op in REDUCE or n.op is Op.SCAN or id(n) in self.forced else sum(self.cost[id(s)] for s in n.src)
-            )
-            self.cost[id(n)] = min(inside + _COST.get(n.op, 0), 10 * CAP)
-        for n in roots:
-            while n.op is Op.RESHAPE and n.size:
-                self.views[id(n)] = n.src[0]
-                n = n.src[0]
-            self.forced[id(n)] = "stored: you hold it"
+            again = sum(self.cost[id(s)] for s in n.src if not self._is_loaded(s))
+            self.cost[id(n)] = min(again + _COST.get(n.op, 0), 10 * CAP)
         if not self.fuse:
             inside_contraction = {id(c.product) for c in self.contractions.values()}
             for n in self.order:
                 if n.op not in MOVEMENT and n.op is not Op.FENCE and id(n) not in inside_contraction:
                     self.forced.setdefault(id(n), "stored: fusion is off")
         self.cap = strip(self.order)
+
+    def _is_loaded(self, n: Node) -> bool:
+        """Whether whoever needs `n` reads it, or has it from a pass, as far as is known before the walk."""
+        return n.op in REDUCE or n.op is Op.SCAN or id(n) in self.forced
 
     # the walk ---------------------------------------------------------------------------------------------------
     def run(self) -> Partition:
