@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from . import ir
 from .buffer import Buffer
+from .collection import uncollected
 from .errors import TraceError
 from .history import sources
 from .ir import Node, Op, toposort
@@ -65,6 +66,7 @@ def value_of(bits: int, dtype: ir.DType) -> float:
     return value
 
 
+@uncollected
 def number(roots: Sequence[Node], order: Sequence[Node] | None = None) -> Canonical:
     """The canonical form of the pending graph of `roots`, whose `order` may be given; ≤ 3 µs a node."""
     numbers: dict[int, int] = {}

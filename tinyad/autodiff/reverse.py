@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from ..collection import uncollected
 from ..errors import GradError
 from ..ir import Node, Op
 from .edges import apply, check_like, linear, no_rule, sign, walk, weigh, weights
@@ -15,6 +16,7 @@ from .partials import cat_part
 from .support import Flow, accumulate, moved
 
 
+@uncollected
 def gradient(outputs: Sequence[Node], inputs: Sequence[Node], cotangents: Sequence[Node | None]) -> list[Node | None]:
     """For each input, Σ over outputs of cotangentᵀ · ∂output/∂input; None where that is zero by structure.
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from .. import ir
 from ..canonical import Canonical, rebuild
+from ..collection import uncollected
 from ..ir import DType, Node, Op, Shape, toposort
 from ..lower import Lowered, lower
 from ..sites import line_of
@@ -181,6 +182,7 @@ def plan_for(c: Canonical, fuse: bool = True) -> Plan:
     return found
 
 
+@uncollected
 def make_plan(c: Canonical, fuse: bool = True) -> Plan:
     """Partition, lowering, order and lifetimes for a canonical graph."""
     nodes = rebuild(c)
