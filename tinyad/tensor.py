@@ -117,9 +117,13 @@ def public(fn: Callable[..., Any]) -> Callable[..., Any]:
     rest = _lifter(notes.get(code.co_varnames[len(names)])) if code.co_flags & 4 else None
     keys = {name: f for name in names if (f := _lifter(notes.get(name))) is not None}
     count = len(places)
+    takes_one = count > 0 and places[0] is not None and places[0] is not lift_sequence
 
     @functools.wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
+        if takes_one and len(args) == 1 and not kwargs and type(args[0]) is Tensor:  # most calls: nothing to lift
+            y = fn(args[0].node)
+            return Tensor._of(y) if type(y) is Node else wrap(y)
         lifted = []
         for i, a in enumerate(args):
             f = places[i] if i < count else rest
