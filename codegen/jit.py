@@ -7,6 +7,7 @@ stand a cache on disk (`use_disk`), whose objects are linked without any code ge
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import threading
 import time
@@ -28,6 +29,7 @@ from .split import prepare
 from .target import Target, from_features, level
 from .text import canonical
 
+_libraries = itertools.count(1)
 _LOCK: Final = threading.RLock()
 _CACHE: Final[dict[tuple[str, Target], "Compiled"]] = {}
 _SIGNATURE: Final = ctypes.CFUNCTYPE(
@@ -145,15 +147,11 @@ def link(image: bytes, symbol: str, t: Target) -> tuple[int, Any]:
 
 def _link(image: bytes, symbols: Sequence[str], t: Target) -> tuple[list[int], Any]:
     with _LOCK:
-        _link.count += 1  # type: ignore[attr-defined]
         builder = llvm.JITLibraryBuilder().add_object_img(image).add_current_process()
         for symbol in symbols:
             builder.export_symbol(symbol)
-        library = builder.link(_linker(t), f"lib{_link.count}")  # type: ignore[attr-defined]
+        library = builder.link(_linker(t), f"lib{next(_libraries)}")
         return [library[symbol] for symbol in symbols], library
-
-
-_link.count = 0  # type: ignore[attr-defined]
 
 
 def load_forever(text: str, symbols: Sequence[str], t: Target) -> list[int]:
