@@ -12,9 +12,11 @@ import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from .ir import LEAF, MOVEMENT, Node, Op, toposort
+from .ir import GRAD, LEAF, MOVEMENT, REDUCE, Node, Op, toposort
+from .sites import Derived
 
 _FREE: Final = (MOVEMENT | {Op.DETACH, Op.INPUT, Op.CONST, Op.IOTA, Op.BUFFER}) - {Op.GATHER}
+_DEAR: Final = REDUCE | {Op.SCAN, Op.SCATTER, Op.CALL}
 _lock = threading.Lock()
 _pending: list[weakref.ref[Any]] = []
 _limit = 1024
@@ -131,7 +133,25 @@ def computed_with(roots: Sequence[Node]) -> tuple[list[Node], list[Node]]:
                 order.append(n)
     chosen = find(0) if candidates else 0
     together = [n for i, n in enumerate(candidates) if i < first or (owner[id(n)] >= 0 and find(i) == chosen)]
-    return together, order if len(together) == len(candidates) else toposort(together, sources)
+    if len(together) < len(candidates):
+        order = toposort(together, sources)
+    return together + _for_backward(together, order), order
+
+
+def _for_backward(together: Sequence[Node], order: Sequence[Node]) -> list[Node]:
+    """What a read before `backward` keeps although nobody holds it: the dear part is not computed twice.
+
+    These are the products and other reductions behind a `requires_grad` leaf; the elementwise rest is computed again from
+    them on the way. When derivatives are in the plan themselves, they find all they need there.
+    """
+    if any(isinstance(n.site, Derived) for n in order):
+        return []
+    chosen = {id(n) for n in together}
+    return [
+        n
+        for n in order
+        if n.trace is GRAD and n.op in _DEAR and n.buffer is None and n.dtype.kind == "f" and id(n) not in chosen
+    ]
 
 
 def forget(computed: Iterable[Node], line_of: Any) -> None:
