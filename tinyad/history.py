@@ -141,8 +141,8 @@ def computed_with(roots: Sequence[Node]) -> tuple[list[Node], list[Node]]:
 def _for_backward(together: Sequence[Node], order: Sequence[Node]) -> list[Node]:
     """What a read before `backward` keeps although nobody holds it: the dear part is not computed twice.
 
-    These are the products and other reductions behind a `requires_grad` leaf; the elementwise rest is computed again from
-    them on the way. When derivatives are in the plan themselves, they find all they need there.
+    These are the products and other reductions behind a `requires_grad` leaf; the elementwise rest is computed again
+    from them on the way. When derivatives are in the plan themselves, they find all they need there.
     """
     if any(isinstance(n.site, Derived) for n in order):
         return []
