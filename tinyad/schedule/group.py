@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 from ..ir import Node, Shape
-from .position import Loop, Position, current, resolved
+from .position import Loop, Position, aligned, resolved
 
 SEARCH: Final = 500  # groups visited at most to prove that a merge makes no cycle
 TILE_BYTES: Final = 1 << 18  # rows of a contraction that wait for their passes: a part of the second cache
@@ -40,6 +42,7 @@ class Group:
     heavy: Node | None = None  # a contraction, scan, scatter or call that shapes the whole kernel
     position: Position = ()  # of the heavy node
     passes: list[tuple[Node, Position]] = field(default_factory=list)  # reductions inside, users before sources
+    leading: "list[tuple[Loop, ...]]" = field(default_factory=list)  # sets of loops that stay the outermost ones
     operations: int = 0
     readers: "set[Group]" = field(default_factory=set)
     merged: "Group | None" = None
@@ -49,6 +52,25 @@ class Group:
         """The extents of the loops, none of them 1."""
         self.loops = resolved(self.loops)
         return tuple([loop.extent for loop in self.loops])
+
+    def led_by(self, *sets: Iterable[Loop]) -> "tuple[Loop, ...] | None":
+        """The loops in an order in which each of the sets, and each of `leading`, comes first; None if there is none.
+
+        There is one if any two of the sets are one inside the other. Loops that no set tells apart keep their order.
+        """
+        loops = resolved(self.loops)
+        chain = sorted({frozenset(resolved(s)) for s in (*self.leading, *sets)}, key=len)
+        if any(not a < b for a, b in pairwise([*chain, frozenset(loops)]) if len(b) < len(loops) or a != b):
+            return None
+        return tuple(sorted(loops, key=lambda loop: sum(loop not in s for s in chain)))
+
+    def lead(self, loops: Iterable[Loop]) -> None:
+        """Makes the loops the outermost ones, for good."""
+        loops = tuple(loops)
+        order = self.led_by(loops)
+        assert order is not None
+        self.loops = order
+        self.leading.append(loops)
 
     def find(self) -> "Group":
         """The group this one has become part of."""
@@ -65,6 +87,10 @@ class Group:
         self.readers |= other.readers
         self.operations += other.operations
         self.passes += other.passes
+        self.leading += [*other.leading, tuple(pairs.values())]
+        order = self.led_by()
+        assert order is not None
+        self.loops = order
         other.merged = self
 
 
@@ -90,25 +116,25 @@ def block(turns: int, row_bytes: int) -> int:
 
 
 def matched(first: Group, place: Position, other: Group, position: Position) -> dict[Loop, Loop] | None:
-    """Which loop of `first` each loop of `other` is, if they read one array with them all; None if they differ.
+    """Which loop of `first` each loop of `other` is, if they read one array with them; None if they differ.
 
-    The order of loops may differ only if `other` has no reductions inside.
+    `first` may have more loops. The order of loops may differ if one order suits the reductions inside both.
     """
     pairs: dict[Loop, Loop] = {}
-    mine, its = resolved(first.loops), resolved(other.loops)
-    for axis, old in zip(current(place), current(position), strict=True):
-        if [v.extent for v in axis] != [v.extent for v in old]:
+    for axis, old in zip(place, position, strict=True):
+        together = aligned(axis, old)
+        if together is None:
             return None
-        for a, b in zip(axis, old):
-            if (a in mine) != (b in its):
-                return None
+        mine, its = resolved(first.loops), resolved(other.loops)
+        for a, b in together:
             if b in its:
+                if a not in mine:
+                    return None
                 pairs[b] = a
-    if len(pairs) != len(its) or len(mine) != len(its):
+    if len(pairs) != len(resolved(other.loops)) or len(set(pairs.values())) != len(pairs):
         return None
-    if other.passes and [pairs[v] for v in its] != list(mine):
-        return None
-    return pairs
+    sets = [[pairs[v] for v in resolved(loops)] for loops in other.leading]
+    return None if first.led_by(pairs.values(), *sets) is None else pairs
 
 
 def reaches(a: Group, b: Group) -> bool:

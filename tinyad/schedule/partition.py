@@ -30,6 +30,10 @@ LOAD: Final = 4  # cost of reading a stored value again, in units of an addition
 STORE: Final = 24  # cost of writing and first reading it
 AGAIN_ROW: Final = 3  # what computing a value again in another pass over a row may cost before it is kept in scratch
 ROW_BYTES: Final = 16 << 10  # scratch memory of one row: a third of the first cache
+CACHE: Final = 1 << 20  # bytes that stay in the second cache
+SERIAL: Final = 1 << 14  # elements from which several threads are faster than one
+THREADS: Final = 4  # turns of the outermost loops from which these keep the threads busy
+VECTORS: Final = 64  # elements of the outermost loops that run side by side
 TILE_ROWS: Final = 8  # fewer rows at a time make a contraction inefficient
 
 _ELEMENTARY: Final = (Op.EXP, Op.LOG, Op.EXPM1, Op.LOG1P, Op.SIN, Op.COS, Op.TANH, Op.ATAN, Op.ERF, Op.ATAN2)
@@ -119,13 +123,13 @@ class _Partitioner:
                 if id(n) in self.targets or (n.op is not Op.BUFFER and id(n) in self.forced):
                     self._store(n)
                 continue
+            self._merge_readers(n)
             reason = self._why_stored(n)
             if reason is None:
                 self._inline(n)
             else:
                 self.reasons[id(n)] = reason
                 self._store(n)
-                self._merge_readers(n)
         groups = [g for g in self.groups if g.merged is None]
         return Partition(_in_order(groups), self.stored, self.views, self.contractions, self.scratch, self.reasons)
 
@@ -148,7 +152,7 @@ class _Partitioner:
             row = self._tile(n, list(uses))
             if not row:
                 return "stored: its reader's loops differ"
-            self.scratch[id(n)] = row
+            self._keep_row(n, row, groups[0], list(uses))
             self.reasons[id(n)] = f"tile scratch: {len(uses)} passes read its rows"
             return None
         cost = self.cost[id(n)]
@@ -161,7 +165,7 @@ class _Partitioner:
             row = self._row(n, list(uses))
             size = math.prod(n.shape[i] for i in row) * n.dtype.itemsize
             if row and size <= ROW_BYTES:
-                self.scratch[id(n)] = row
+                self._keep_row(n, row, groups[0], list(uses))
                 self.reasons[id(n)] = f"row scratch: {len(uses)} passes read it, {size} bytes, {cost} operations each"
                 return None
         if (cost - LOAD) * times > cost + STORE:
@@ -206,6 +210,12 @@ class _Partitioner:
                     return ()
         return row
 
+    def _keep_row(self, n: Node, row: tuple[int, ...], group: Group, uses: list[Use]) -> None:
+        """Keeps rows of `n` in scratch memory: the loops around a row stay where they are."""
+        self.scratch[id(n)] = row
+        position = next(u.position for u in uses if u.position is not None)
+        group.lead(v for i, axis in enumerate(position) if i not in row for v in axis)
+
     def _tile(self, n: Node, uses: list[Use]) -> tuple[int, ...]:
         """The axes of the contraction `n` that run along a row, if blocks of whole rows of it can stay in scratch
         memory until the passes of the kernel that reads them are over; else ().
@@ -237,15 +247,32 @@ class _Partitioner:
             return False
         loops = {loop for axis in position for loop in axis}
         depth = len(loops)
-        domain = group.domain  # (brings `loops` up to date)
-        if set(group.loops[:depth]) != loops or (domain and not depth):
+        if not self._may_lead(group, loops, n):
             return False
+        domain = group.domain
         if id(n) in self.contractions or n.op is Op.SCAN:
             alone = not group.heavy and not group.passes and all(u.context is None for u in uses)
             return alone and depth == len(domain) and (n.op is not Op.SCAN or all(len(a) < 2 for a in position))
         if n.op in REDUCE:
             return group.heavy is None
         return group.heavy is None or (depth == len(group.domain) and group.heavy.op not in (Op.CALL, Op.SCATTER))
+
+    def _may_lead(self, group: Group, loops: set[Loop], n: Node) -> bool:
+        """Whether `loops` can be the outermost ones of `group` without harm.
+
+        Another order than that of memory pays if what runs inside stays in the second cache, and if there is enough
+        outside for several threads. Without any loop outside, what is inside runs on one thread: little work only.
+        """
+        order = group.led_by(loops)
+        if order is None or (group.heavy and order != group.loops):
+            return False
+        inside = math.prod(loop.extent for loop in order[len(loops) :])
+        if order and not loops:
+            return inside <= SERIAL
+        if order == resolved(group.loops):
+            return True
+        outside = math.prod(loop.extent for loop in loops)
+        return inside * n.dtype.itemsize * min(VECTORS, outside) <= CACHE and (outside >= THREADS or inside <= SERIAL)
 
     def _store(self, n: Node) -> None:
         """Makes `n` a sink: of the group that reads it element for element if that is safe, else of a new one."""
@@ -290,6 +317,7 @@ class _Partitioner:
         """Adds sinks (at `position`, or along all loops); who reads a CAT must wait for the writers of its parts."""
         place = position or laid_over(group.loops, n.shape)
         assert place is not None
+        group.lead(v for axis in place for v in axis)
         for t in targets:
             group.sinks.append(Sink(n, t, place))
             if t.into is n:
@@ -327,7 +355,7 @@ class _Partitioner:
             if g.operations < self.cap:
                 row = self._tile(n, mine) if contracts else self._row(n, mine)
                 if row and not any(reaches(h, g) for h in readers if h is not g):
-                    self.scratch[id(n)] = row
+                    self._keep_row(n, row, g, mine)
                     return g
         return None
 
@@ -356,6 +384,7 @@ class _Partitioner:
             inner: Position | None = None
             if p is not None:
                 g.passes.append((n, p))
+                g.lead(v for axis in p for v in axis)
                 old = n.src[0].shape
                 inner = tuple([(Loop(old[i], True),) if i in n.arg and old[i] > 1 else v for i, v in enumerate(p)])
             self._use(n.src[0], Use(g, n, inner))
@@ -375,23 +404,36 @@ class _Partitioner:
         self.uses[id(s)][u] = None
 
     def _merge_readers(self, n: Node) -> None:
-        """Groups that read a stored array at the same place become one kernel if neither needs the other's result."""
-        if not self.fuse or not n.shape:
+        """Groups that read a value at the same place become one kernel if neither needs the other's result."""
+        uses = self.uses[id(n)]
+        if not self.fuse or not n.shape or len(uses) < 2:
             return
         found: list[tuple[Group, Position]] = []
-        for u in list(self.uses[id(n)])[:16]:
+        for u in list(uses)[:16]:
             g = u.group.find()
             if u.position is None or g.heavy is not None or any(g is other.find() for other, _ in found):
                 continue
-            for other, place in found:
+            for i, (other, place) in enumerate(found):
                 first = other.find()
-                if first.heavy is None and first.operations + g.operations <= self.cap and first is not g:
-                    pairs = matched(first, place, g, u.position)
-                    if pairs is not None and not reaches(first, g) and not reaches(g, first):
-                        first.absorb(g, pairs)
-                        break
+                if first is g or first.heavy is not None or first.operations + g.operations > self.cap:
+                    continue
+                if self._merge(first, place, g, u.position, n):
+                    break
+                if self._merge(g, u.position, first, place, n):
+                    found[i] = g, u.position
+                    break
             else:
                 found.append((g, u.position))
+
+    def _merge(self, first: Group, place: Position, other: Group, position: Position, n: Node) -> bool:
+        """Makes `other` a part of `first` if it can be one. They read `n` at these positions."""
+        pairs = matched(first, place, other, position)
+        if pairs is None or not self._may_lead(first, set(pairs.values()), n):
+            return False
+        if reaches(first, other) or reaches(other, first):
+            return False
+        first.absorb(other, pairs)
+        return True
 
 
 def _in_order(groups: list[Group]) -> list[Group]:

@@ -49,6 +49,24 @@ def current(p: Position) -> Position:
     return tuple([resolved(axis) if axis else () for axis in p])
 
 
+def aligned(a: Iterable[Loop], b: Iterable[Loop]) -> list[tuple[Loop, Loop]] | None:
+    """The loops of two axes side by side, split until their extents agree; None if a size does not divide."""
+    mine, its = list(resolved(a))[::-1], list(resolved(b))[::-1]
+    out: list[tuple[Loop, Loop]] = []
+    while mine and its:
+        x, y = mine.pop(), its.pop()
+        if x.extent > y.extent and x.extent % y.extent == 0:
+            x, rest = x.split(y.extent)
+            mine.append(rest)
+        elif y.extent > x.extent and y.extent % x.extent == 0:
+            y, rest = y.split(x.extent)
+            its.append(rest)
+        elif x.extent != y.extent:
+            return None
+        out.append((x, y))
+    return None if mine or its else out
+
+
 def laid_over(loops: Iterable[Loop], shape: Shape) -> Position | None:
     """The position of an array of `shape` whose elements follow `loops` in row-major order; splits loops as needed.
 

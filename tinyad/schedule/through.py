@@ -1,8 +1,12 @@
-"""How a position passes from a node to its sources."""
+"""How a position passes from a node to its sources.
+
+Where an operation reads an axis at another index than the one it is read at, the source's axis follows a `foreign` loop,
+which belongs to no group: what becomes of that axis is unknown, the other axes keep the loops they follow.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from itertools import chain
 from typing import Final
 
@@ -40,8 +44,38 @@ def _reshape(n: Node, p: Position | None) -> list[Position | None]:
     return [None if p is None else laid_over(chain(*p), n.src[0].shape)]
 
 
-def _gather(_: Node, p: Position | None) -> list[Position | None]:
-    return [None, p]
+def _foreign(size: int) -> tuple[Loop, ...]:
+    return (Loop(size),) if size > 1 else ()
+
+
+def _elsewhere(n: Node, p: Position | None, axes: Container[int]) -> Position | None:
+    """The position of the first source if it is read at some other index along `axes`."""
+    return p and tuple([_foreign(m) if i in axes else v for i, (m, v) in enumerate(zip(n.src[0].shape, p))])
+
+
+def _gather(n: Node, p: Position | None) -> list[Position | None]:
+    return [_elsewhere(n, p, (n.arg,)), p]
+
+
+def _shrink(n: Node, p: Position | None) -> list[Position | None]:
+    moved = [i for i, ((start, _, _), size) in enumerate(zip(n.arg, n.src[0].shape)) if n.shape[i] != size or start]
+    return [_elsewhere(n, p, moved)]
+
+
+def _pad(n: Node, p: Position | None) -> list[Position | None]:
+    return [_elsewhere(n, p, [i for i, spec in enumerate(n.arg) if spec != (0, 0, 0)])]
+
+
+def _flip(n: Node, p: Position | None) -> list[Position | None]:
+    return [_elsewhere(n, p, n.arg)]
+
+
+def _skew(n: Node, p: Position | None) -> list[Position | None]:
+    return [_elsewhere(n, p, n.arg[:1])]
+
+
+def _cat(n: Node, p: Position | None) -> list[Position | None]:
+    return [p and tuple([_foreign(s.shape[i]) if i == n.arg else v for i, v in enumerate(p)]) for s in n.src]
 
 
 def _scatter(n: Node, p: Position | None) -> list[Position | None]:
@@ -52,7 +86,8 @@ def _scatter(n: Node, p: Position | None) -> list[Position | None]:
 THROUGH: Final[dict[Op, Callable[[Node, Position | None], list[Position | None]]]] = {
     **dict.fromkeys(ELEMENTWISE, _same),
     Op.FENCE: _same, Op.EXPAND: _expand, Op.PERMUTE: _permute,
-    Op.RESHAPE: _reshape, Op.GATHER: _gather, Op.SCATTER: _scatter,
+    Op.RESHAPE: _reshape, Op.GATHER: _gather, Op.SCATTER: _scatter, Op.SHRINK: _shrink, Op.PAD: _pad,
+    Op.FLIP: _flip, Op.SKEW: _skew, Op.CAT: _cat,
 }  # fmt: skip
 """What position the sources have where a node is read at position p."""
 
