@@ -41,7 +41,7 @@ from .loops import (
 from .ops import emit_op, to_memory, to_register
 from .split import prepare
 from .target import Target
-from .vectorize import hidden, lanes_for, round_up_to_power
+from .vectorize import copies, hidden, lanes_for, private, round_up_to_power
 from .windows import windows
 
 STACK_SCRATCH = 64 << 10  # scratch buffers up to this many bytes together live on the stack
@@ -93,7 +93,7 @@ def outer_extent(kernel: Kernel) -> int:
 def scratch_bytes(kernel: Kernel, target: Target) -> int:
     """Bytes of scratch a call needs from its caller: scratch buffers too large for the stack, panels and tiles."""
     contractions = [s for s in statements(prepare(kernel).body) if isinstance(s, Contract)]
-    return sum(_large_scratch(kernel).values()) + max((_scratch(s, target) for s in contractions), default=0)
+    return sum(_large_scratch(prepare(kernel), target).values()) + max((_scratch(s, target) for s in contractions), default=0)
 
 
 def _scratch(s: Contract, target: Target) -> int:
@@ -110,11 +110,18 @@ def _contract(f: Frame, s: Contract, begin: Val | None = None, end: Val | None =
         contract_windows(f, s, found, begin, end)
 
 
-def _large_scratch(kernel: Kernel) -> dict[Buffer, int]:
+def _scratch_sizes(kernel: Kernel, target: Target) -> dict[Buffer, int]:
+    """Elements of each scratch buffer, with a copy for every lane where lanes need their own."""
+    lanes = copies(kernel.body, target) if kernel.scratch else {}
+    return {s: max(s.size, 1) * lanes.get(s, 1) for s in kernel.scratch}
+
+
+def _large_scratch(kernel: Kernel, target: Target) -> dict[Buffer, int]:
     """The scratch buffers that are not on the stack, with the bytes they take."""
-    if sum(s.size * s.type.bytes for s in kernel.scratch) <= STACK_SCRATCH:
+    sizes = {s: n * s.type.bytes for s, n in _scratch_sizes(kernel, target).items()}
+    if sum(sizes.values()) <= STACK_SCRATCH:
         return {}
-    return {s: -(-s.size * s.type.bytes // 64) * 64 for s in kernel.scratch}
+    return {s: -(-n // 64) * 64 for s, n in sizes.items()}
 
 
 def emit(kernel: Kernel, target: Target, name: str) -> str:
@@ -146,7 +153,7 @@ def _arguments(f: Frame) -> None:
     with f.at(0):
         for i, buffer in enumerate(f.kernel.buffers):
             f.buffers[buffer] = f.b.load(PTR, f.b.gep(PTR, table, const(I64, i)), 8)
-        large = _large_scratch(f.kernel)
+        large = _large_scratch(f.kernel, f.target)
         if large or any(isinstance(s, Contract) for s in statements(f.kernel.body)):
             f.arena = f.b.load(PTR, f.b.gep(PTR, table, const(I64, len(f.kernel.buffers))), 8)
             for buffer, size in large.items():
@@ -156,9 +163,9 @@ def _arguments(f: Frame) -> None:
             t = memory.memory_type(param.type, 1)
             where = f.b.gep(I64, Val("%params", PTR), const(I64, i))
             f.values[param] = to_register(f.b, param.type, f.b.load(t, where, 8))
-    for buffer in f.kernel.scratch:
+    for buffer, size in _scratch_sizes(f.kernel, f.target).items():
         if buffer not in large:
-            f.buffers[buffer] = f.alloca(memory.memory_type(buffer.type, 1), max(buffer.size, 1), 64)
+            f.buffers[buffer] = f.alloca(memory.memory_type(buffer.type, 1), size, 64)
 
 
 def run(f: Frame, body: Sequence[Stmt]) -> None:
@@ -332,7 +339,7 @@ def _scalar_loop(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
 
 
 def _vector_step(f: Frame, loop: Loop, lanes: int, start: Val, mask: Val | None, aligned: bool) -> None:
-    with f.scope((loop.var, start)), f.vectorised(loop.var, lanes, mask, aligned):
+    with f.scope((loop.var, start)), f.vectorised(loop.var, lanes, mask, aligned, private(loop)):
         f.run(loop.body)
 
 

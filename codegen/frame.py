@@ -10,7 +10,7 @@ on; `active` (if any) tells which of them exist. A value with one lane is unifor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from .builder import I64, PTR, Builder, Module, Ty, Val, const, ty
@@ -48,6 +48,7 @@ class Frame:
         self.lanes = 1
         self.active: Val | None = None
         self.aligned = False
+        self.private: Collection[Buffer] = ()
         self.buffers: dict[Buffer, Val] = {}
         self.carries: dict[Carry, Val] = {}
         self.arena: Val | None = None
@@ -96,12 +97,18 @@ class Frame:
         self.b.lines = saved
 
     @contextmanager
-    def vectorised(self, var: Var | None, lanes: int, active: Val | None, aligned: bool) -> Iterator[None]:
-        """Makes `var` the vector (None: scalar code); `aligned` if it starts at a multiple of the lanes."""
-        saved = self.vector, self.lanes, self.active, self.aligned
+    def vectorised(
+        self, var: Var | None, lanes: int, active: Val | None, aligned: bool, private: Collection[Buffer] = ()
+    ) -> Iterator[None]:
+        """Makes `var` the vector (None: scalar code); `aligned` if it starts at a multiple of the lanes.
+
+        Of the scratch buffers `private` each lane has its own copy: they lie lane by lane, element by element.
+        """
+        saved = self.vector, self.lanes, self.active, self.aligned, self.private
         self.vector, self.lanes, self.active, self.aligned = (var if lanes > 1 else None), lanes, active, aligned
+        self.private = private if lanes > 1 else ()
         yield
-        self.vector, self.lanes, self.active, self.aligned = saved
+        self.vector, self.lanes, self.active, self.aligned, self.private = saved
 
     def alloca(self, t: Ty, count: int = 1, align: int = 64) -> Val:
         """Stack memory for `count` values, taken once at entry."""

@@ -33,6 +33,8 @@ def load(f: Frame, node: Load) -> Val:
 
 
 def _read(f: Frame, buffer: Buffer, e: Index, mask: Val | None) -> Val:
+    if buffer in f.private:
+        return f.b.load(memory_type(buffer.type, f.lanes), _copies(f, buffer, e), buffer.type.bytes)
     step = address.stride(f, e) if f.vector is not None else 0
     varying_mask = mask is not None and mask.ty.lanes > 1
     if step == 0 and not varying_mask:
@@ -41,6 +43,11 @@ def _read(f: Frame, buffer: Buffer, e: Index, mask: Val | None) -> Val:
     if guard is not None:
         guard = f.wide(guard)
     return _read_lanes(f, buffer, e, step, guard)
+
+
+def _copies(f: Frame, buffer: Buffer, e: Index) -> Val:
+    """Where every lane's own copy of an element of scratch memory lies."""
+    return address.pointer(f, buffer, e * f.lanes, memory_type(buffer.type, 1))
 
 
 def _read_one(f: Frame, buffer: Buffer, e: Index, mask: Val | None) -> Val:
@@ -165,6 +172,9 @@ def _store_vector(f: Frame, value: Val, where: Val, align: int, guard: Val | Non
 def _write(f: Frame, buffer: Buffer, e: Index, value: Val) -> None:
     b = f.b
     align = buffer.type.bytes
+    if buffer in f.private:
+        b.store(f.wide(value), _copies(f, buffer, e), align)
+        return
     step = address.stride(f, e) if f.vector is not None else 0
     if step == 0:
         if value.ty.lanes > 1:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .analysis import Dependence, dominating_bytes, indices, statements
 from .index import Div, Index, Masked, Mod, Var, unmask
-from .loops import Apply, Const, Contract, Load, Loop, Reduce, Stmt, Store, Update
+from .loops import Apply, Buffer, Const, Contract, Load, Loop, Reduce, Stmt, Store, Update
 from .target import Target
 
 LATENCY_VECTORS = 4  # vectors in flight where each step waits for the one before (scans, column sums)
@@ -22,14 +22,14 @@ def round_up_to_power(n: int) -> int:
 def lanes_for(loop: Loop, target: Target) -> int:
     """How many consecutive values of the loop variable one vector holds; 1 where it cannot be a vector.
 
-    The body must be straight-line code, column reductions or scans: what is independent from lane to lane. A loop
-    inside that is a vector itself leaves this one scalar.
+    The body must be what is independent from lane to lane: straight-line code, column reductions, scans, and loops
+    that walk memory along this variable. A row reduction inside, a vector itself, leaves this one scalar.
     """
     var = loop.var
     if loop.carries or var.extent < 2 or not _lanewise(loop.body, var, Dependence(loop.body), top=True):
         return 1
     lanes = max(target.vector_bytes // dominating_bytes(loop.body), 1)
-    if any(isinstance(s, Reduce) or (isinstance(s, Loop) and s.carries) for s in loop.body):
+    if any(isinstance(s, (Reduce, Loop)) for s in loop.body):
         size = sum(1 for _ in statements(loop.body))
         lanes *= max(min(LATENCY_VECTORS, round_up_to_power(REGISTER_VALUES // size + 1) // 2), 1)
     elif var.extent >= LATENCY_VECTORS * LATENCY_VECTORS * lanes and _is_chain(loop.body):
@@ -60,9 +60,7 @@ def _lanewise(body: Sequence[Stmt], var: Var, dependence: Dependence, top: bool)
                 if s.tree != "column" or not _lanewise(s.body, var, dependence, top=False):
                     return False
             case Loop():
-                if not s.carries or not _lanewise(s.body, var, dependence, top=False):
-                    return False
-                if not _unit_strides(s.body, var):
+                if not _lanewise(s.body, var, dependence, top=False) or not _unit_strides(s.body, var):
                     return False
             case Contract():
                 return False
@@ -71,11 +69,29 @@ def _lanewise(body: Sequence[Stmt], var: Var, dependence: Dependence, top: bool)
                 if not top or reads_data or s.index.coefficient(var) != 1 or hidden(s.index, var):
                     return False
             case Store():
-                if var not in dependence.index(s.index):
+                if s.buffer.role != "scratch" and var not in dependence.index(s.index):
                     return False
             case _:
                 pass
     return True
+
+
+def private(loop: Loop) -> set[Buffer]:
+    """The scratch buffers of which each lane of `loop` needs its own: stored to at an index that all lanes share."""
+    return {
+        s.buffer
+        for s in statements(loop.body)
+        if isinstance(s, Store) and s.buffer.role == "scratch" and loop.var not in s.index.variables()
+    }
+
+
+def copies(body: Sequence[Stmt], target: Target) -> dict[Buffer, int]:
+    """How many lanes at most the private scratch buffers of a body have."""
+    out: dict[Buffer, int] = {}
+    for s in statements(body):
+        if isinstance(s, Loop) and (mine := private(s)) and (lanes := lanes_for(s, target)) > 1:
+            out.update((b, max(lanes, out.get(b, 1))) for b in mine)
+    return out
 
 
 def hidden(e: Index, var: Var) -> bool:

@@ -72,7 +72,7 @@ class _Partitioner:
         self.forced: dict[int, str] = {}
         self.targets: dict[int, list[Target]] = {}
         self.contractions: dict[int, Contraction] = {}
-        self.cost: dict[int, int] = {}
+        self.cost: dict[int, float] = {}
         self.stored: dict[int, Node] = {}
         self.views: dict[int, Node] = {}
         self.scratch: dict[int, tuple[int, ...]] = {}
@@ -100,6 +100,8 @@ class _Partitioner:
                 for s in n.src:
                     self.forced.setdefault(id(s), "stored: read by host code")
             again = sum(self.cost[id(s)] for s in n.src if not self._is_loaded(s))
+            if n.op is Op.EXPAND and n.size:
+                again *= n.src[0].size / n.size
             self.cost[id(n)] = min(again + _COST.get(n.op, 0), 10 * CAP)
         if not self.fuse:
             inside_contraction = {id(c.product) for c in self.contractions.values()}
@@ -157,7 +159,7 @@ class _Partitioner:
             return None
         cost = self.cost[id(n)]
         if len(uses) > (PLACES if cost > LOAD else 4 * PLACES) and cost:
-            return f"stored: needed in {len(uses)} places, {cost} operations each"
+            return f"stored: needed in {len(uses)} places, {cost:.3g} operations each"
         if n.op in MOVEMENT and n.op is not Op.GATHER:
             return None
         times = sum(u.times for u in uses)
@@ -166,11 +168,11 @@ class _Partitioner:
             size = math.prod(n.shape[i] for i in row) * n.dtype.itemsize
             if row and size <= ROW_BYTES:
                 self._keep_row(n, row, groups[0], list(uses))
-                self.reasons[id(n)] = f"row scratch: {len(uses)} passes read it, {size} bytes, {cost} operations each"
+                self.reasons[id(n)] = f"row scratch: {len(uses)} passes read it, {size} bytes, {cost:.3g} operations each"
                 return None
         if (cost - LOAD) * times > cost + STORE:
             kernels = "1 kernel needs" if len(groups) == 1 else f"{len(groups)} kernels need"
-            return f"stored: {kernels} each element {times:.3g} times, {cost} operations each"
+            return f"stored: {kernels} each element {times:.3g} times, {cost:.3g} operations each"
         if any(g.operations >= self.cap for g in groups):
             return f"stored: a kernel ends at {self.cap} operations"
         return None
@@ -272,7 +274,9 @@ class _Partitioner:
         if order == resolved(group.loops):
             return True
         outside = math.prod(loop.extent for loop in loops)
-        return inside * n.dtype.itemsize * min(VECTORS, outside) <= CACHE and (outside >= THREADS or inside <= SERIAL)
+        last = resolved(group.loops)[-1]
+        together = min(VECTORS, last.extent) if last in loops else 1
+        return inside * n.dtype.itemsize * together <= CACHE and (outside >= THREADS or inside <= SERIAL)
 
     def _store(self, n: Node) -> None:
         """Makes `n` a sink: of the group that reads it element for element if that is safe, else of a new one."""
