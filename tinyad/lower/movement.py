@@ -95,6 +95,23 @@ def _pad(self: Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None
     return self.select(mask, here, x)
 
 
+def _cat(self: Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+    """A selection among the parts, each read where it lies only; loops are cut where one ends (`codegen.split`)."""
+    axis, stop = n.arg, n.shape[n.arg]
+    out: lo.Value | None = None
+    for part in reversed(n.src):
+        size = part.shape[axis]
+        start = stop - size
+        here = self.in_range([(idx[axis], start, stop, 1)], mask)
+        x = yield part, (*idx[:axis], ix.masked(idx[axis] + -start, size), *idx[axis + 1 :]), here
+        if out is None or here is mask:
+            out = x
+        else:
+            out = self.place(lo.Apply("where", x.type, (here, x, out)), self.value_depth(here, x, out))
+        stop = start
+    return out
+
+
 def _skew(self: Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
     i, k, d, off, _ = n.arg
     size = n.src[0].shape[i]
@@ -137,5 +154,5 @@ def _gather(self: Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | N
 THROUGH: Final[dict[Op, Callable[[Any, Node, tuple[Index, ...], "lo.Value | None"], "Walk"]]] = {
     Op.IOTA: _iota, Op.CONST: _const, Op.FENCE: _same, Op.RESHAPE: _reshape, Op.PERMUTE: _permute,
     Op.EXPAND: _expand, Op.PAD: _pad, Op.SKEW: _skew, Op.SHRINK: _shrink, Op.FLIP: _flip, Op.GATHER: _gather,
-    Op.SCATTER: _scatter_row,
+    Op.SCATTER: _scatter_row, Op.CAT: _cat,
 }  # fmt: skip

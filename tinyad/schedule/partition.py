@@ -25,6 +25,7 @@ from .position import Loop, Position, current, laid_over, resolved
 from .through import THROUGH, repeats, unknown, writes_row
 
 CAP: Final = 300  # operations in one kernel: LLVM costs about 45 µs a vector instruction
+PARTS: Final = 4  # more parts of a CAT than these write themselves into its memory instead of being selected from
 PLACES: Final = 4  # needed in more places than this, a value is stored (in 4 times as many, if it is cheap)
 LOAD: Final = 4  # cost of reading a stored value again, in units of an addition
 STORE: Final = 24  # cost of writing and first reading it
@@ -45,8 +46,10 @@ _COST: Final[dict[Op, int]] = {
 """Rough cost of an operation in units of an addition."""
 
 
-_COPIED: Final = frozenset({Op.BUFFER, Op.CAT, Op.SCATTER, Op.CALL})
+_COPIED: Final = frozenset({Op.BUFFER, Op.SCATTER, Op.CALL})
 """What cannot write itself into a part of a CAT: another kernel copies it there."""
+HEAVY: Final = REDUCE | {Op.SCAN, Op.SCATTER, Op.CALL}
+"""What is computed apart from the elements around it."""
 
 
 @dataclass(slots=True)
@@ -78,6 +81,8 @@ class _Partitioner:
         self.scratch: dict[int, tuple[int, ...]] = {}
         self.reasons: dict[int, str] = {}
         self.groups: list[Group] = []
+        self.light: set[int] = set()  # made of leaves by elementwise operations and movement alone
+        self.by_parts: set[int] = set()  # CATs that are written part by part
         self.cat_readers: dict[int, set[Group]] = {}
         self.cap = CAP
         self._prepare(roots)
@@ -94,7 +99,12 @@ class _Partitioner:
                 c = contraction(n, varying)
                 if c is not None:
                     self.contractions[id(n)] = c
-            if n.op in (Op.CAT, Op.CALL) or (n.op is Op.SCATTER and not writes_row(n)):
+            light = all(s.op is Op.BUFFER or id(s) in self.light for s in n.src)
+            if n.op is Op.CAT and not (light and len(n.src) <= PARTS):
+                self.by_parts.add(id(n))
+            elif light and n.op not in HEAVY:
+                self.light.add(id(n))
+            if id(n) in self.by_parts or n.op is Op.CALL or (n.op is Op.SCATTER and not writes_row(n)):
                 self.forced[id(n)] = f"stored: {n.op.value} writes memory"
             if n.op is Op.CALL:
                 for s in n.src:
@@ -282,13 +292,13 @@ class _Partitioner:
         """Makes `n` a sink: of the group that reads it element for element if that is safe, else of a new one."""
         uses = self.uses[id(n)]
         parts = self.targets.get(id(n), [])
-        if parts and n.op in _COPIED:
+        if parts and (n.op in _COPIED or id(n) in self.by_parts):
             copy = self._new(n)
             position = self._write(copy, n, parts, None)
             uses[Use(copy, None, position)] = None
             parts = []
         readers = dict.fromkeys(u.group.find() for u in uses)
-        if n.op is Op.CAT:
+        if id(n) in self.by_parts:
             self._store_parts(n, set(readers))
         elif n.op is not Op.BUFFER:
             own = [Target(n)] if readers or id(n) in self.forced or not parts else []
