@@ -64,9 +64,8 @@ def _store_sinks(state: Lowering, group: Group, along: Sequence[Index]) -> None:
         idx = _index_at(group, along, sink.position)
         value = state.value(n, idx)
         into = target.into
-        stride = math.prod(into.shape[target.axis + 1 :]) if into is not n else 0
         reach = sum((size - 1) * math.prod(into.shape[i + 1 :]) for i, size in enumerate(n.shape)) + 1
-        buffer = state.argument(into, "out", target.offset * stride, reach)
+        buffer = state.argument(into, "out", target.start, reach)
         at = ix.flatten(idx, into.shape)
         depth = max([state.depth_of[v] for v in at.variables()], default=0) if group.heavy is None else -1
         state.scopes[depth].body.append(lo.Store(buffer, at, value))

@@ -21,6 +21,7 @@ from ..canonical import Parameter, reduce_kind
 from ..ir import ELEMENTWISE, REDUCE, Node, Op
 from ..schedule.partition import Partition
 from .movement import THROUGH, scalar_type
+from .views import base, through
 
 V = TypeVar("V")
 _TEST: Final = "test"  # marks the memo keys of masks
@@ -151,8 +152,9 @@ class Lowering:
             return given
         if self.tile is not None and n is self.heavy:
             return self.from_tile(n, idx)
-        if n.op is Op.BUFFER or (id(n) in self.stored and id(n) not in self.own):
-            return self.load(n, idx, mask)
+        found = base(n, self.is_loaded)
+        if found is not None:
+            return self.load(*found, idx, n, mask)
         row = self.rows.get(id(n))
         if row is not None and mask is None:
             return (yield from self.row(n, idx, row))
@@ -205,20 +207,26 @@ class Lowering:
         at = ix.unmask(ix.recombined(at))
         return self.place(lo.Load(tile.type, tile, at), self.depth_of_index(at))
 
-    def load(self, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> lo.Value:
-        e = ix.unmask(ix.recombined(ix.flatten(idx, n.shape)))
-        buffer = self.argument(n, "in", 0, n.size)
+    def is_loaded(self, n: Node) -> bool:
+        """Whether `n` is read from memory here."""
+        return n.op is Op.BUFFER or (id(n) in self.stored and id(n) not in self.own)
+
+    def load(self, leaf: Node, start: int, idx: tuple[Index, ...], n: Node, mask: "lo.Value | None") -> lo.Value:
+        """An element of `n`, a view of `leaf` whose first element is number `start` there."""
+        e = ix.unmask(ix.recombined(ix.flatten(through(n, leaf, idx), leaf.shape))) + -start
+        buffer = self.argument(leaf, "in", start, e.bounds[1] + 1)
         value = lo.Load(buffer.type, buffer, e, mask)
         return self.place(value, max(self.depth_of_index(e), self.value_depth(mask)))
 
     def argument(self, n: Node, role: str, offset: int, size: int) -> lo.Buffer:
-        """The kernel's buffer for the array of `n` from `offset` on."""
+        """The kernel's buffer for the array of `n` from `offset` on, of which `size` elements at least are reached."""
         place = (id(n), role, offset)
         found = self.buffers.get(place)
         if found is None:
             name = f"b{len(self.buffers)}"
             found = lo.Buffer(scalar_type(n.dtype), size, role, name), Argument(n, offset)
             self.buffers[place] = found
+        found[0].size = max(found[0].size, size)
         return found[0]
 
     def constant(self, n: Node) -> lo.Value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -21,6 +22,11 @@ class Target:
     into: Node
     axis: int = 0
     offset: int = 0
+
+    @property
+    def start(self) -> int:
+        """The number of the first element in the array."""
+        return self.offset * math.prod(self.into.shape[self.axis + 1 :])
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from .. import ir
 from ..canonical import Canonical, rebuild
 from ..collection import uncollected
 from ..ir import DType, Node, Op, Shape, toposort
-from ..lower import Lowered, lower
+from ..lower import Lowered, Recall
 from ..sites import line_of
 from .group import Group
 from .partition import Partition, partition
@@ -206,18 +206,19 @@ def make_plan(c: Canonical, fuse: bool = True) -> Plan:
         while id(base) in decided.views:
             base = decided.views[id(base)]
         results.append((place_of[id(base)], n.shape))
-    steps = [_step(g, decided, place_of) for g in decided.groups]
+    recall = Recall(decided)
+    steps = [_step(g, recall, place_of) for g in decided.groups]
     _lifetimes(steps, {p for p, _ in results}, len(c.leaves))
     return Plan(steps, places, len(c.leaves), results, nodes, decided, number_of, place_of)
 
 
-def _step(group: Group, decided: Partition, place_of: dict[int, int]) -> Step:
+def _step(group: Group, recall: Recall, place_of: dict[int, int]) -> Step:
     sinks = tuple(s.node for s in group.sinks)
     if group.heavy is not None and group.heavy.op is Op.CALL:
         n = group.heavy
         places = [*(place_of[id(s)] for s in n.src), place_of[id(n)]]
         return Step(n.arg.name, (n,), call=n, arguments=tuple((p, 0) for p in places))
-    lowered = lower(group, decided)
+    lowered = recall.lower(group)
     arguments = tuple((place_of[id(a.node)], a.offset * a.node.dtype.itemsize) for a in lowered.arguments)
     parameters = tuple(p.index for p in lowered.parameters)
     return Step(lowered.kernel.name, sinks, lowered, None, arguments, parameters)
