@@ -329,7 +329,7 @@ class _Partitioner:
 
     def _write(self, group: Group, n: Node, targets: list[Target], position: Position | None) -> Position:
         """Adds sinks (at `position`, or along all loops); who reads a CAT must wait for the writers of its parts."""
-        place = position or laid_over(group.loops, n.shape)
+        place = laid_over(group.loops, n.shape) if position is None else position
         assert place is not None
         group.lead(v for axis in place for v in axis)
         for t in targets:
