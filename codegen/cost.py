@@ -5,13 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from .analysis import Dependence, statements
 from .index import Var
-from .loops import Advance, Apply, Contract, Kernel, Loop, Reduce, Stmt, Update
+from .loops import Advance, Apply, Buffer, Contract, Kernel, Load, Loop, Reduce, Stmt, Store, Update
 
 
 def operations(kernel: Kernel) -> int:
     """Arithmetic operations of one run: each `Apply`, accumulation and update once per iteration, fma as two."""
     return _count(kernel.body)
+
+
+def touched(kernel: Kernel) -> dict[Buffer, int]:
+    """How many elements of each buffer one run touches, at most: as many as there are values of each index."""
+    dependence = Dependence(kernel.body)
+    places = {(s.buffer, s.index) for s in statements(kernel.body) if isinstance(s, (Load, Store, Update))}
+    out = dict.fromkeys(kernel.buffers, 0)
+    for buffer, e in places:
+        if buffer in out:
+            out[buffer] = min(out[buffer] + _size(tuple(dependence.index(e))), buffer.size)
+    return out
 
 
 def _count(body: Sequence[Stmt]) -> int:

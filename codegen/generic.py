@@ -18,14 +18,14 @@ EXTENT = (1 << 30) + 1
 LEAST = 64  # shorter loops have code of their own: fewer lanes, no tail
 
 
-def generic(kernel: Kernel) -> Kernel:
-    """`kernel` for any extent of its outer loop, or as it is if its code depends on that.
+def generic(kernel: Kernel, least: int = LEAST) -> Kernel:
+    """`kernel` for any extent of its outer loop, or as it is if its code depends on that or the extent is below `least`.
 
     It does if the loop's variable stands inside a division, a modulus or a test, whose bounds decide what is emitted.
     """
     prepared = prepare(kernel)
     loop = outer_loop(prepared.body)
-    if loop is None or not LEAST <= loop.var.extent < EXTENT:
+    if loop is None or not least <= loop.var.extent < EXTENT:
         return kernel
     for s in statements(loop.body):
         if any(hidden(e, loop.var) for e in indices(s)):

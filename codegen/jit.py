@@ -23,7 +23,7 @@ from .analysis import statements
 from .cache import Disk, Entry, digest, source
 from .cost import operations
 from .emit import emit, outer_contract, outer_extent, scratch_bytes
-from .generic import generic
+from .generic import LEAST, generic
 from .loops import Kernel, Reduce
 from .split import prepare
 from .target import Target, from_features, level
@@ -32,7 +32,7 @@ from .text import canonical
 _libraries = itertools.count(1)
 _LOCK: Final = threading.RLock()
 _CACHE: Final[dict[tuple[str, Target], "Compiled"]] = {}
-_SIGNATURE: Final = ctypes.CFUNCTYPE(
+SIGNATURE: Final = ctypes.CFUNCTYPE(
     None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p
 )
 if hasattr(os, "register_at_fork"):  # LLVM must be at rest when a process is copied
@@ -168,9 +168,12 @@ def load_forever(text: str, symbols: Sequence[str], t: Target) -> list[int]:
         return addresses
 
 
-def compile_kernel(kernel: Kernel, t: Target) -> Compiled:
-    """`kernel` as machine code for `t`; kernels of one canonical text share it, whatever their outer extent."""
-    shared = generic(kernel)
+def compile_kernel(kernel: Kernel, t: Target, least: int = LEAST) -> Compiled:
+    """`kernel` as machine code for `t`; kernels of one canonical text share it, whatever their outer extent.
+
+    Outer loops shorter than `least` have code of their own.
+    """
+    shared = generic(kernel, least)
     key = (canonical(shared), t)
     with _LOCK:
         found = _CACHE.get(key)
@@ -197,7 +200,7 @@ def _compile(kernel: Kernel, text: str, t: Target) -> Compiled:
         counts.disk_hits += 1
     outer, scratch, work, few = entry.facts
     address, keep = link(entry.image, ENTRY, t)
-    call = _SIGNATURE(address)
+    call = SIGNATURE(address)
     seconds = time.perf_counter() - start
     return Compiled(call, address, kernel, entry.image, outer, scratch, work, bool(few), seconds, t, (keep,))
 

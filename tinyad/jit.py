@@ -115,20 +115,21 @@ class _Kernel:
     def __init__(self, step: Any, code: Any, c: Canonical, fixed: dict[int, Buffer]) -> None:
         from codegen import threads
 
-        count = len(step.arguments)
-        table = (ctypes.c_uint64 * (count + 1))()
+        words = code.frame if step.parts else (0,) * len(step.arguments)
+        slots = code.slots if step.parts else range(len(words))
+        table = (ctypes.c_uint64 * (len(words) + 1))(*words)
         self.moving: list[tuple[int, int, int]] = []
-        for i, (place, offset) in enumerate(step.arguments):
+        for slot, (place, offset) in zip(slots, step.arguments):
             if place in fixed:
-                table[i] = fixed[place].address + offset
+                table[slot] = fixed[place].address + offset
             else:
-                self.moving.append((i, place, offset))
+                self.moving.append((slot, place, offset))
         bits = [c.parameters[i] for i in step.parameters]
         params = (ctypes.c_uint64 * len(bits))(*bits)
         self.table, self.table_at = table, ctypes.addressof(table)
         self.params = ctypes.addressof(params)
         self.code, self.call, self.outer, self.scratch = code, code.call, code.outer, code.scratch
-        self.entries = count + (1 if code.scratch else 0)
+        self.entries = len(words) + (1 if code.scratch else 0)
         self.large = bool(code.scratch) or (code.outer > 1 and code.work >= threads.LEAST)
         self.threads = threads
         self.allocates, self.releases = step.allocates, step.releases

@@ -22,7 +22,8 @@ from .canonical import Canonical, Parameter, number, open_input, value_of
 from .config import config
 from .errors import IRError
 from .ir import LEAF, Node, Op, toposort
-from .schedule.plan import Plan, Step, plan_for
+from .schedule.plan import Plan, plan_for
+from .schedule.step import Step
 from .sites import line_of
 
 log = logging.getLogger("tinyad")
@@ -96,6 +97,8 @@ def run(plan: Plan, c: Canonical, observe: Observer | None = None) -> list[Buffe
         else:
             code = step.compiled or compiled(step)
             table = [arrays[p].address + offset for p, offset in step.arguments]  # type: ignore[union-attr]
+            if step.parts:
+                table = code.table(table)
             areas = threads.shares(code)
             if code.scratch:
                 scratch = workspace(code.scratch * areas)
@@ -122,18 +125,29 @@ def compiled(step: Step) -> Any:
     """The machine code of a step's kernel, compiled at its first need."""
     if step.compiled is not None:
         return step.compiled
-    assert step.lowered is not None
     jit, _ = _code_generator()
-    built, from_disk = jit.counts.built, jit.counts.disk_hits
-    code = jit.compile_kernel(step.lowered.kernel, jit.target(config.target))
-    if jit.counts.built > built:
-        stats.kernels_built += 1
-        stats.compile_seconds += code.seconds
-    elif jit.counts.disk_hits > from_disk:
-        stats.disk_hits += 1
-        stats.compile_seconds += code.seconds
-    else:
-        stats.cache_hits += 1
+    target = jit.target(config.target)
+    parts = []
+    for part in step.kernels:
+        assert part.lowered is not None
+        built, from_disk = jit.counts.built, jit.counts.disk_hits
+        code = jit.compile_kernel(part.lowered.kernel, target, *((1,) if step.parts else ()))
+        if jit.counts.built > built:
+            stats.kernels_built += 1
+            stats.compile_seconds += code.seconds
+        elif jit.counts.disk_hits > from_disk:
+            stats.disk_hits += 1
+            stats.compile_seconds += code.seconds
+        else:
+            stats.cache_hits += 1
+        parts.append(code)
+    if step.parts:
+        from codegen import compose
+
+        if step.passed:
+            code = compose.strips(parts, step.passed, step.sizes, target)
+        else:
+            code = compose.segments(parts, target)
     step.compiled = code
     return code
 

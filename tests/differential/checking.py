@@ -19,7 +19,8 @@ from tinyad.interpret import interpret
 from tinyad.ir import FLOAT16, FLOAT32, FLOAT64, SHORT, Node, Op, toposort
 from tinyad.realize import run
 from tinyad.schedule.group import Group
-from tinyad.schedule.plan import Plan, Step, plan_for
+from tinyad.schedule.plan import Plan, plan_for
+from tinyad.schedule.step import Step
 from tinyad.text import dump, parse
 from tinyad.verify import fault, verify
 
@@ -46,7 +47,8 @@ class Coverage:
         return [cell for cell in CELLS if not self.cells[cell]]
 
     def note(self, plan: Plan) -> None:
-        for step, group in zip(plan.steps, plan.partition.groups, strict=True):
+        for step in (part for s in plan for part in s.kernels):
+            group = step.group
             kinds = kernel_kinds(step, group)
             self.kernels.update(kinds)
             for n in computed(group, plan):
@@ -272,7 +274,6 @@ class Checker:
 
     def __init__(self, plan: Plan, c: Canonical) -> None:
         self.plan = plan
-        self.groups = dict(zip(plan.steps, plan.partition.groups, strict=True))
         self.constants: Values = {}
         for n in plan.nodes:
             if n.op is Op.CONST and isinstance(n.arg, Parameter):
@@ -281,7 +282,7 @@ class Checker:
 
     def __call__(self, step: Step, arrays: list[Buffer | None]) -> None:
         values = dict(self.constants)
-        group = self.groups[step]
+        group = step.group
         own = {s.node for s in group.sinks if s.target.into is s.node}  # others may be copied into a part of cat
         written = {s.target.into for s in group.sinks}
         for n in self.plan.nodes:
@@ -382,7 +383,7 @@ def check(p: Program, other: Program | None = None, coverage: Coverage | None = 
             assert fault(n) is None, f"{n!r}: {fault(n)}"
     plans = {fuse: plan_for(c, fuse) for fuse in (False, True)}
     for plan in plans.values():
-        for step in plan:
+        for step in (part for s in plan for part in s.kernels):
             if step.lowered is not None:
                 codegen.verify.verify(step.lowered.kernel)
     compare(c, plans[False], plans[True], coverage)

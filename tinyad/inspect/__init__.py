@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from .. import text
 from ..ir import Node, toposort
 from ..sites import line_of
 
 if TYPE_CHECKING:
-    from ..schedule.plan import Plan, Step
+    from ..schedule.plan import Plan
+    from ..schedule.step import Step
     from ..tensor import Tensor
 
 __all__ = ["STAGES", "Graph", "compiled_stats", "dump", "graph", "schedule", "show"]
 
 
-def _machine(step: Step) -> Any:
+def _machine(step: Step, stage: str) -> str:
+    """The code of each kernel of a step; a host call has none."""
+    if step.call is not None:
+        return step.loops
     from ..realize import compiled
 
-    return compiled(step)
+    code = compiled(step)
+    return "\n".join(dict.fromkeys(getattr(part, stage) for part in (code.parts if step.parts else (code,))))
 
 
 def _each(of: Callable[[Step], str]) -> Callable[[Plan], str]:
@@ -29,8 +34,8 @@ def _each(of: Callable[[Step], str]) -> Callable[[Plan], str]:
 STAGES: Final[dict[str, Callable[[Plan], str]]] = {
     "schedule": str,
     "loops": _each(lambda s: s.loops),
-    "llvm": _each(lambda s: _machine(s).llvm if s.lowered else s.loops),
-    "asm": _each(lambda s: _machine(s).asm if s.lowered else s.loops),
+    "llvm": _each(lambda s: _machine(s, "llvm")),
+    "asm": _each(lambda s: _machine(s, "asm")),
 }
 """The stages of a plan, each with its text; the stage before them is ``ir``."""
 

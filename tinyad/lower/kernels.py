@@ -67,7 +67,7 @@ def _store_sinks(state: Lowering, group: Group, along: Sequence[Index]) -> None:
         reach = sum((size - 1) * math.prod(into.shape[i + 1 :]) for i, size in enumerate(n.shape)) + 1
         buffer = state.argument(into, "out", target.start, reach)
         at = ix.flatten(idx, into.shape)
-        depth = max([state.depth_of[v] for v in at.variables()], default=0) if group.heavy is None else -1
+        depth = max(state.depth_of_index(at), state.value_depth(value))
         state.scopes[depth].body.append(lo.Store(buffer, at, value))
 
 

@@ -98,17 +98,20 @@ def _pad(self: Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None
 def _cat(self: Lowering, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
     """A selection among the parts, each read where it lies only; loops are cut where one ends (`codegen.split`)."""
     axis, stop = n.arg, n.shape[n.arg]
-    out: lo.Value | None = None
+    parts = []
     for part in reversed(n.src):
         size = part.shape[axis]
         start = stop - size
         here = self.in_range([(idx[axis], start, stop, 1)], mask)
         x = yield part, (*idx[:axis], ix.masked(idx[axis] + -start, size), *idx[axis + 1 :]), here
-        if out is None or here is mask:
+        parts.append((here, x))
+        stop = start
+    out = parts[0][1]
+    for here, x in parts[1:]:
+        if here is None or here is mask:
             out = x
         else:
             out = self.place(lo.Apply("where", x.type, (here, x, out)), self.value_depth(here, x, out))
-        stop = start
     return out
 
 

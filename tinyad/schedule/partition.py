@@ -178,7 +178,7 @@ class _Partitioner:
             size = math.prod(n.shape[i] for i in row) * n.dtype.itemsize
             if row and size <= ROW_BYTES:
                 self._keep_row(n, row, groups[0], list(uses))
-                self.reasons[id(n)] = f"row scratch: {len(uses)} passes read it, {size} bytes, {cost:.3g} operations each"
+                self.reasons[id(n)] = f"row scratch: {len(uses)} passes, {size} bytes, {cost:.3g} operations each"
                 return None
         if (cost - LOAD) * times > cost + STORE:
             kernels = "1 kernel needs" if len(groups) == 1 else f"{len(groups)} kernels need"

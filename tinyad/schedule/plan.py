@@ -15,73 +15,17 @@ from .. import ir
 from ..canonical import Canonical, rebuild
 from ..collection import uncollected
 from ..ir import DType, Node, Op, Shape, toposort
-from ..lower import Lowered, Recall
+from ..lower import Recall
 from ..sites import line_of
+from .compose import compose
 from .group import Group
 from .partition import Partition, partition
+from .step import Step
 
 _KEPT: Final = 500_000  # nodes of the plans remembered together
 
 
-@dataclass(eq=False, slots=True)
-class Step:
-    """One kernel (`lowered`) or host call (`call`). `arguments`: (place, byte offset) of each pointer.
-
-    `allocates`: places that get memory before the step; `releases`: places nothing reads after it.
-    """
-
-    name: str
-    sinks: tuple[Node, ...]
-    lowered: Lowered | None = None
-    call: Node | None = None
-    arguments: tuple[tuple[int, int], ...] = ()
-    parameters: tuple[int, ...] = ()
-    allocates: tuple[int, ...] = ()
-    releases: tuple[int, ...] = ()
-    compiled: Any = None
-
-    @property
-    def loops(self) -> str:
-        """The kernel as loop IR text (a host call: its name)."""
-        if self.lowered is None:
-            return f"call {self.name}"
-        from codegen.text import dump
-
-        return dump(self.lowered.kernel)
-
-    @property
-    def reads(self) -> int:
-        """Bytes of the arrays it reads."""
-        return self._bytes("in") if self.lowered else sum(_nbytes(s) for s in self.sinks[0].src)
-
-    @property
-    def writes(self) -> int:
-        """Bytes of the arrays it writes."""
-        return self._bytes("out") if self.lowered else _nbytes(self.sinks[0])
-
-    def _bytes(self, role: str) -> int:
-        assert self.lowered is not None
-        return sum(b.size * b.type.bytes for b in self.lowered.kernel.buffers if b.role == role)
-
-    @property
-    def bytes(self) -> int:
-        return self.reads + self.writes
-
-    @property
-    def flops(self) -> int:
-        """Arithmetic operations, each elementwise node counted once for each of its elements."""
-        if self.lowered is None:
-            return 0
-        from codegen.cost import operations
-
-        return operations(self.lowered.kernel)
-
-
-def _nbytes(n: Node) -> int:
-    return n.size * n.dtype.itemsize
-
-
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, repr=False)
 class Plan:
     """Kernels in order. `places` gives shape and dtype of every place, the first `leaves` of which are given."""
 
@@ -207,8 +151,11 @@ def make_plan(c: Canonical, fuse: bool = True) -> Plan:
             base = decided.views[id(base)]
         results.append((place_of[id(base)], n.shape))
     recall = Recall(decided)
+    kept = {p for p, _ in results}
     steps = [_step(g, recall, place_of) for g in decided.groups]
-    _lifetimes(steps, {p for p, _ in results}, len(c.leaves))
+    if fuse:
+        steps = compose(steps, kept, [dtype.itemsize for _, dtype in places])
+    _lifetimes(steps, kept, len(c.leaves))
     return Plan(steps, places, len(c.leaves), results, nodes, decided, number_of, place_of)
 
 
@@ -217,11 +164,11 @@ def _step(group: Group, recall: Recall, place_of: dict[int, int]) -> Step:
     if group.heavy is not None and group.heavy.op is Op.CALL:
         n = group.heavy
         places = [*(place_of[id(s)] for s in n.src), place_of[id(n)]]
-        return Step(n.arg.name, (n,), call=n, arguments=tuple((p, 0) for p in places))
+        return Step(n.arg.name, (n,), call=n, group=group, arguments=tuple((p, 0) for p in places))
     lowered = recall.lower(group)
     arguments = tuple((place_of[id(a.node)], a.offset * a.node.dtype.itemsize) for a in lowered.arguments)
     parameters = tuple(p.index for p in lowered.parameters)
-    return Step(lowered.kernel.name, sinks, lowered, None, arguments, parameters)
+    return Step(lowered.kernel.name, sinks, lowered, None, group, arguments, parameters)
 
 
 def _lifetimes(steps: Sequence[Step], results: set[int], leaves: int) -> None:

@@ -1,6 +1,6 @@
 """How a position passes from a node to its sources.
 
-Where an operation reads an axis at another index than the one it is read at, the source's axis follows a `foreign` loop,
+Where an operation reads an axis at another index than the one it is read at, the source's axis follows a foreign loop,
 which belongs to no group: what becomes of that axis is unknown, the other axes keep the loops they follow.
 """
 

@@ -1,0 +1,184 @@
+"""Steps of a plan that become one.
+
+Two ways, both of kernels without scratch memory that go through a range of elements or rows:
+
+* Equal bodies over different arrays, none of which needs another's result, are one kernel over a table of segments:
+  the update of all parameters of a model. Steps are alike if as many steps at most follow them until the end, so
+  joining them makes no cycle.
+* Elementwise kernels that follow one another over the same range run strip by strip, if one passes something on to
+  another and nobody else needs it: what is passed on then stays in cache. This is what becomes of a chain longer than
+  one kernel may be.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from .step import Step
+
+MOST: Final = 64  # kernels in one composed of strips
+
+
+def compose(steps: Sequence[Step], results: Collection[int], item_sizes: Sequence[int]) -> list[Step]:
+    """The steps with those joined that can be. `results`: places that outlive the plan."""
+    if len(steps) < 2:
+        return list(steps)
+    return _in_strips(_in_segments(steps), results, item_sizes)
+
+
+def _written(step: Step) -> list[int]:
+    """The places a step writes."""
+    if step.call is not None:
+        return [step.arguments[-1][0]]
+    if step.parts:
+        return [p for part in step.parts for p in _written(part)]
+    assert step.lowered is not None
+    return [p for (p, _), b in zip(step.arguments, step.lowered.kernel.buffers) if b.role == "out"]
+
+
+def _read(step: Step) -> list[int]:
+    if step.call is not None:
+        return [p for p, _ in step.arguments[:-1]]
+    if step.parts:
+        return [p for part in step.parts for p in _read(part)]
+    assert step.lowered is not None
+    return [p for (p, _), b in zip(step.arguments, step.lowered.kernel.buffers) if b.role == "in"]
+
+
+# segments -----------------------------------------------------------------------------------------------------------
+def _in_segments(steps: Sequence[Step]) -> list[Step]:
+    """Alike kernels joined; the order is kept as far as that allows."""
+    alike = _alike(steps)
+    if len(alike) == len(steps):
+        return list(steps)
+    joined = [_segments([steps[i] for i in members]) if len(members) > 1 else steps[members[0]] for members in alike]
+    of = {i: k for k, members in enumerate(alike) for i in members}
+    after: list[set[int]] = [set() for _ in joined]
+    waiting = [0] * len(joined)
+    for i, readers in enumerate(_readers(steps)):
+        for j in readers:
+            if of[j] not in after[of[i]]:
+                after[of[i]].add(of[j])
+                waiting[of[j]] += 1
+    ready = [(members[-1], k) for k, members in enumerate(alike) if not waiting[k]]
+    heapq.heapify(ready)
+    out = []
+    while ready:
+        _, k = heapq.heappop(ready)
+        out.append(joined[k])
+        for m in after[k]:
+            waiting[m] -= 1
+            if not waiting[m]:
+                heapq.heappush(ready, (alike[m][-1], m))
+    return out
+
+
+def _readers(steps: Sequence[Step]) -> list[list[int]]:
+    """For each step the numbers of those that read what it writes."""
+    readers: dict[int, list[int]] = {}
+    for i, step in enumerate(steps):
+        for p in _read(step):
+            readers.setdefault(p, []).append(i)
+    return [[j for p in _written(step) for j in readers.get(p, ()) if j != i] for i, step in enumerate(steps)]
+
+
+def _alike(steps: Sequence[Step]) -> list[list[int]]:
+    """The numbers of the steps, those together that can be one kernel over segments."""
+    from codegen.streams import body
+
+    level = [0] * len(steps)
+    for i, readers in reversed(list(enumerate(_readers(steps)))):
+        level[i] = max((level[j] + 1 for j in readers), default=0)
+    places: dict[tuple[int, str], list[int]] = {}
+    for i, step in enumerate(steps):
+        if step.lowered is not None and (step.group is None or step.group.heavy is None):
+            signs = "".join(b.role[0] + str(b.type) for b in step.lowered.kernel.buffers)
+            places.setdefault((level[i], signs), []).append(i)
+    texts: dict[int, str | None] = {}
+    together: dict[object, list[int]] = {}
+    for key, members in places.items():
+        for i in members if len(members) > 1 else ():
+            lowered = steps[i].lowered
+            assert lowered is not None
+            if id(lowered.kernel) not in texts:
+                texts[id(lowered.kernel)] = body(lowered.kernel)
+            text = texts[id(lowered.kernel)]
+            if text is not None:
+                together.setdefault((key, text), []).append(i)
+    found = [members for members in together.values() if len(members) > 1]
+    apart = set(range(len(steps))) - {i for members in found for i in members}
+    return sorted([*found, *([i] for i in apart)])
+
+
+def _segments(parts: Sequence[Step]) -> Step:
+    return Step(
+        f"{parts[0].name.split('_')[0]}_of_{len(parts)}",
+        tuple([n for s in parts for n in s.sinks]),
+        arguments=tuple([a for s in parts for a in s.arguments]),
+        parameters=tuple([i for s in parts for i in s.parameters]),
+        parts=tuple(parts),
+    )
+
+
+# strips -------------------------------------------------------------------------------------------------------------
+def _in_strips(steps: Sequence[Step], results: Collection[int], item_sizes: Sequence[int]) -> list[Step]:
+    """Runs of elementwise kernels over one range, joined where they pass something on."""
+    from codegen.streams import streamed
+
+    known: dict[int, tuple[int, tuple[bool, ...]] | None] = {}
+
+    def flow(step: Step) -> tuple[int, tuple[bool, ...]] | None:
+        if step.lowered is None or step.group is None or step.group.heavy is not None or step.group.passes:
+            return None
+        kernel = step.lowered.kernel
+        if id(kernel) not in known:
+            known[id(kernel)] = streamed(kernel)
+        return known[id(kernel)]
+
+    last = {p: i for i, step in enumerate(steps) for p, _ in step.arguments}
+    out: list[Step] = []
+    i = 0
+    while i < len(steps):
+        run: list[tuple[Step, tuple[bool, ...]]] = []
+        if i + 1 < len(steps) and not set(_written(steps[i])).isdisjoint(_read(steps[i + 1])):
+            extent = None
+            for step in steps[i : i + MOST]:
+                found = flow(step)
+                if found is None or extent not in (None, found[0]):
+                    break
+                extent = found[0]
+                run.append((step, found[1]))
+        inner = _passed(run, {p for p, j in last.items() if j < i + len(run)} - set(results))
+        if inner:
+            out.append(_strips([step for step, _ in run], inner, item_sizes))
+        else:
+            run = run[:1]
+            out.append(steps[i])
+        i += max(len(run), 1)
+    return out
+
+
+def _passed(run: Sequence[tuple[Step, tuple[bool, ...]]], ending: Collection[int]) -> dict[int, int]:
+    """Numbers for the places that need no array: written once in the run, and touched only element by element."""
+    writers: dict[int, int] = {}
+    apart: set[int] = set()
+    for step, along in run:
+        for p in _written(step):
+            writers[p] = writers.get(p, 0) + 1
+        apart.update(p for (p, offset), same in zip(step.arguments, along) if not same or offset)
+    places = [p for p, count in writers.items() if count == 1 and p in ending and p not in apart]
+    return {p: k for k, p in enumerate(places)}
+
+
+def _strips(parts: Sequence[Step], inner: dict[int, int], item_sizes: Sequence[int]) -> Step:
+    return Step(
+        f"strips_of_{len(parts)}",
+        tuple([n for s in parts for p, n in zip(_written(s), s.sinks, strict=True) if p not in inner]),
+        arguments=tuple([a for s in parts for a in s.arguments if a[0] not in inner]),
+        parameters=tuple([i for s in parts for i in s.parameters]),
+        parts=tuple(parts),
+        passed=tuple([tuple([inner.get(p) for p, _ in s.arguments]) for s in parts]),
+        sizes=tuple([item_sizes[p] for p in inner]),
+    )

@@ -1,0 +1,91 @@
+"""One step of a plan: a kernel, several kernels composed into one, or a host call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..ir import Node
+from ..lower import Lowered
+from .group import Group
+
+
+@dataclass(eq=False, slots=True, repr=False)
+class Step:
+    """One kernel (`lowered`), several run as one (`parts`) or a host call (`call`).
+
+    `arguments`: (place, byte offset) of each pointer; for parts those of one after another, without what is `passed`.
+    `allocates`: places that get memory before the step; `releases`: places nothing reads after it.
+    `passed`: for parts that run strip by strip, for each pointer of each the number of a value that never becomes an
+    array, or None; such a value has `sizes[number]` bytes an element.
+    """
+
+    name: str
+    sinks: tuple[Node, ...]
+    lowered: Lowered | None = None
+    call: Node | None = None
+    group: Group | None = None
+    arguments: tuple[tuple[int, int], ...] = ()
+    parameters: tuple[int, ...] = ()
+    allocates: tuple[int, ...] = ()
+    releases: tuple[int, ...] = ()
+    compiled: Any = None
+    parts: "tuple[Step, ...]" = ()
+    passed: tuple[tuple[int | None, ...], ...] = ()
+    sizes: tuple[int, ...] = ()
+
+    @property
+    def kernels(self) -> "tuple[Step, ...]":
+        """The steps it is made of: itself, if it is one kernel."""
+        return self.parts or (self,)
+
+    @property
+    def loops(self) -> str:
+        """The kernels as loop IR text (a host call: its name)."""
+        if self.lowered is not None:
+            from codegen.text import dump
+
+            return dump(self.lowered.kernel)
+        if not self.parts:
+            return f"call {self.name}"
+        return "\n".join(dict.fromkeys(part.loops for part in self.parts))
+
+    @property
+    def reads(self) -> int:
+        """Bytes of memory it reads: each element of an array that it touches, once."""
+        if self.call is not None:
+            return sum(map(_nbytes, self.call.src))
+        return self._bytes("in")
+
+    @property
+    def writes(self) -> int:
+        """Bytes of memory it writes."""
+        return _nbytes(self.call) if self.call is not None else self._bytes("out")
+
+    def _bytes(self, role: str) -> int:
+        from codegen.cost import touched
+
+        total = 0
+        for k, part in enumerate(self.kernels):
+            assert part.lowered is not None
+            kernel = part.lowered.kernel
+            elements = touched(kernel)
+            for i, b in enumerate(kernel.buffers):
+                if b.role == role and not (self.passed and self.passed[k][i] is not None):
+                    total += elements[b] * b.type.bytes
+        return total
+
+    @property
+    def bytes(self) -> int:
+        return self.reads + self.writes
+
+    @property
+    def flops(self) -> int:
+        """Arithmetic operations, each elementwise node counted once for each of its elements."""
+        from codegen.cost import operations
+
+        return sum(operations(part.lowered.kernel) for part in self.kernels if part.lowered is not None)
+
+
+def _nbytes(n: Node) -> int:
+    return n.size * n.dtype.itemsize
