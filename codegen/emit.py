@@ -92,8 +92,9 @@ def outer_extent(kernel: Kernel) -> int:
 
 def scratch_bytes(kernel: Kernel, target: Target) -> int:
     """Bytes of scratch a call needs from its caller: scratch buffers too large for the stack, panels and tiles."""
-    contractions = [s for s in statements(prepare(kernel).body) if isinstance(s, Contract)]
-    return sum(_large_scratch(prepare(kernel), target).values()) + max((_scratch(s, target) for s in contractions), default=0)
+    kernel = prepare(kernel)
+    contractions = [s for s in statements(kernel.body) if isinstance(s, Contract)]
+    return sum(_large_scratch(kernel, target).values()) + max((_scratch(s, target) for s in contractions), default=0)
 
 
 def _scratch(s: Contract, target: Target) -> int:

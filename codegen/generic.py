@@ -19,7 +19,7 @@ LEAST = 64  # shorter loops have code of their own: fewer lanes, no tail
 
 
 def generic(kernel: Kernel, least: int = LEAST) -> Kernel:
-    """`kernel` for any extent of its outer loop, or as it is if its code depends on that or the extent is below `least`.
+    """`kernel` for any extent of its outer loop; as it is if its code depends on that, or the extent is below `least`.
 
     It does if the loop's variable stands inside a division, a modulus or a test, whose bounds decide what is emitted.
     """
