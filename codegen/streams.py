@@ -6,7 +6,7 @@ from .analysis import is_leaf, statements
 from .emit import outer_extent, outer_loop
 from .generic import generic
 from .index import of, unmask
-from .loops import Buffer, Check, Contract, Kernel, Load, Store, Update
+from .loops import Buffer, Check, Contract, Kernel, Load, Loop, Reduce, Store, Update
 from .text import canonical
 
 
@@ -18,6 +18,34 @@ def body(kernel: Kernel) -> str | None:
     shared = generic(kernel, 1)
     looped = not all(is_leaf(s) for s in kernel.body)
     return None if shared is kernel and looped else canonical(shared)
+
+
+def in_place(kernel: Kernel) -> list[tuple[int, int]]:
+    """Pairs of a buffer that is read and one that is written that may be the same memory: as many elements of the same
+    size, and each turn of the loops reads no element but the one that it writes."""
+    accesses: dict[Buffer, list[tuple[int, Load | Store]]] = {}
+    bodies = [kernel.body]
+    for scope in bodies:
+        for s in scope:
+            if isinstance(s, (Load, Store)):
+                accesses.setdefault(s.buffer, []).append((id(scope), s))
+            elif isinstance(s, (Loop, Reduce)):
+                bodies.append(s.body)
+            elif not is_leaf(s):
+                for inner in statements([s]):
+                    if isinstance(inner, (Load, Store)):
+                        accesses.setdefault(inner.buffer, []).append((id(inner), inner))
+    out = []
+    number = {b: i for i, b in enumerate(kernel.buffers)}
+    for b, stores in accesses.items():
+        if b.role != "out" or len(stores) > 1:
+            continue
+        ((scope_id, store),) = stores
+        for a, loads in accesses.items():
+            alike = a.role == "in" and (a.size, a.type.bytes) == (b.size, b.type.bytes)
+            if alike and all(at == scope_id and unmask(s.index) == store.index for at, s in loads):
+                out.append((number[a], number[b]))
+    return out
 
 
 def streamed(kernel: Kernel) -> tuple[int, tuple[bool, ...]] | None:

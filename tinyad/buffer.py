@@ -66,6 +66,21 @@ class Buffer:
             _pool.setdefault(memory.nbytes, []).append(memory)
             _pooled += memory.nbytes
 
+    def handed_over(self, shape: Shape, dtype: DType) -> "Buffer":
+        """Its memory as another array of as many bytes. The value that was here is gone once that is written."""
+        global _live
+        nbytes, memory = self.nbytes, self.memory
+        _live -= nbytes
+        self.nbytes, self.memory = 0, None
+        array = self.array.reshape(-1).view(dtype).reshape(shape)
+        return Buffer(array, nbytes, memory, address=self.address)
+
+    @property
+    def unseen(self) -> bool:
+        """Whether no other buffer and no NumPy array looks at its memory, which is its own."""
+        memory = self.memory
+        return memory is not None and getrefcount(memory) == _UNSHARED
+
     def reshaped(self, shape: Shape) -> "Buffer":
         """The same memory as an array of another shape."""
         return self if shape == self.array.shape else Buffer(self.array.reshape(shape), owner=self)

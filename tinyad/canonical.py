@@ -108,6 +108,11 @@ def number(roots: Sequence[Node], order: Sequence[Node] | None = None) -> Canoni
             if op is Op.FENCE:
                 arg = fences
                 fences += 1
+            elif op is Op.BUFFER:
+                raise ValueError(
+                    "this tensor was donated to a function under jit (donate_argnums), which has taken its memory; "
+                    "use what the function returned"
+                )
             key = (op, arg, n.shape, n.dtype, *[numbers[id(s)] for s in n.src])
         at = table.setdefault(key, len(origin))
         if at == len(origin):

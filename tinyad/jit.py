@@ -22,6 +22,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from sys import getrefcount
 from typing import Any, Final, overload
 
 import numpy as np
@@ -39,6 +40,7 @@ from .sites import line_of
 from .tensor import Tensor, _state
 from .transforms.tracing import _depth, as_node, tracing
 
+_SOLE: Final = 4  # references to the buffer of an argument: its node, the list of places, the local name, the call
 _KEPT: Final = 256  # programs remembered by one function
 _U64: Final = ir.DTYPES["u64"]
 _NUMBERS: Final = {float: FLOAT64, int: INT64}
@@ -108,8 +110,8 @@ class _Kernel:
     """
 
     __slots__ = (
-        "allocates", "call", "code", "entries", "keep", "large", "moving", "outer", "params", "releases", "scratch",
-        "table", "table_at", "threads",
+        "allocates", "call", "code", "entries", "keep", "large", "moving", "outer", "params", "releases", "replaces",
+        "scratch", "table", "table_at", "threads",
     )  # fmt: skip
 
     def __init__(self, step: Any, code: Any, c: Canonical, fixed: dict[int, Buffer]) -> None:
@@ -132,7 +134,7 @@ class _Kernel:
         self.entries = len(words) + (1 if code.scratch else 0)
         self.large = bool(code.scratch) or (code.outer > 1 and code.work >= threads.LEAST)
         self.threads = threads
-        self.allocates, self.releases = step.allocates, step.releases
+        self.allocates, self.releases, self.replaces = step.allocates, step.releases, step.replaces
         self.keep = params
 
     def run(self, status_at: int) -> None:
@@ -158,6 +160,7 @@ class _Program:
         structure: pytree.Structure,
         states: list[tuple[Any, Node, int]],
         tracked: bool,
+        donated: Sequence[int] = (),
     ) -> None:
         from .realize import _lock, _show, compiled, stats
         from .schedule.plan import plan_for
@@ -178,10 +181,12 @@ class _Program:
             finally:
                 for n in inputs:
                     n.buffer = None
-            self.plan = plan_for(c, config.fuse)
+            given = frozenset(s for i in donated if (s := slot_of[i]) is not None)
+            self.plan = plan_for(c, config.fuse, given)
             if config.debug:
                 _show(ys, self.plan)
         plan = self.plan
+        self._donated = tuple(donated)
         self._canonical = c
         bound: list[Buffer | None] = [*c.leaves, *([None] * (len(plan.places) - plan.leaves))]
         self._arrays: list[tuple[int, int]] = []  # argument, slot
@@ -255,6 +260,11 @@ class _Program:
                 for k in kernels:
                     for p in k.allocates:
                         places[p] = empty(*shapes[p])
+                    for p, old in k.replaces:
+                        b = places[old]
+                        assert b is not None
+                        free = old >= self.plan.leaves or (b.unseen and getrefcount(b) <= _SOLE)
+                        places[p] = b.handed_over(*shapes[p]) if free else empty(*shapes[p])
                     table = k.table
                     for i, p, offset in k.moving:
                         table[i] = places[p].address + offset  # type: ignore[union-attr]
@@ -268,6 +278,8 @@ class _Program:
                     for p in k.releases:
                         places[p] = None
                 self._stats.kernels_run += len(kernels)
+            for i in self._donated:
+                leaves[i].node.buffer = None
             cut = Cut(self._line, nodes)
             out = []
             for place, shape, dtype, site, plan, plain in self._outputs:
@@ -323,10 +335,13 @@ class _Program:
 class Jitted:
     """A function compiled by `jit`. `trace_count`: how often it was traced."""
 
-    def __init__(self, f: Callable[..., Any], static_argnums: Sequence[int] = ()) -> None:
+    def __init__(
+        self, f: Callable[..., Any], static_argnums: Sequence[int] = (), donate_argnums: Sequence[int] = ()
+    ) -> None:
         functools.update_wrapper(self, f)
         self._f = f
         self._static = tuple(static_argnums)
+        self._donate = tuple(donate_argnums)
         self._programs: OrderedDict[Any, _Program | None] = OrderedDict()
         self._tracing = threading.RLock()
         self.trace_count = 0
@@ -485,12 +500,28 @@ class Jitted:
             out_structure = _without_values(out_structure, ys)
             _check_escaped([*holes, *(n for _, n, _ in recorder.states)], self._name)
             _compute_captured(ys, holes)
-            program = _Program(self._name, ys, holes, out_structure, recorder.states, tracked)
+            donated = self._donated(args)
+            program = _Program(self._name, ys, holes, out_structure, recorder.states, tracked, donated)
             self.trace_count += 1
             return program, True
         finally:
             for generator, _, start in recorder.states:
                 generator.counter = start
+
+    def _donated(self, args: tuple[Any, ...]) -> list[int]:
+        """The numbers of the traced arguments that are tensors given away."""
+        n = len(args)
+        fixed, given = ({i % n for i in nums if -n <= i < n} for nums in (self._static, self._donate))
+        out = []
+        number = 0
+        for i, x in enumerate(args):
+            for leaf in () if i in fixed else filter(_is_traced, pytree.flatten(x)[0]):
+                if i in given and isinstance(leaf, Tensor):
+                    if leaf.node.trace is not None:
+                        raise ValueError(f"jit: {self._name} cannot be given a tensor that derivatives are taken of")
+                    out.append(number)
+                number += 1
+        return out
 
     def dump(self, stage: str = "ir", *args: Any, **kwargs: Any) -> str:
         """The text of one stage (ir, schedule, loops, llvm or asm) of the program for these arguments."""
@@ -641,24 +672,35 @@ def _compute_captured(ys: Sequence[Node], holes: Sequence[Node]) -> None:
 
 
 @overload
-def jit(f: Callable[..., Any], *, static_argnums: int | Sequence[int] = ()) -> Jitted: ...
+def jit(
+    f: Callable[..., Any], *, static_argnums: int | Sequence[int] = (), donate_argnums: int | Sequence[int] = ()
+) -> Jitted: ...
 @overload
-def jit(f: None = None, *, static_argnums: int | Sequence[int] = ()) -> Callable[[Callable[..., Any]], Jitted]: ...
-def jit(f: Callable[..., Any] | None = None, *, static_argnums: int | Sequence[int] = ()) -> Any:
+def jit(
+    f: None = None, *, static_argnums: int | Sequence[int] = (), donate_argnums: int | Sequence[int] = ()
+) -> Callable[[Callable[..., Any]], Jitted]: ...
+def jit(
+    f: Callable[..., Any] | None = None,
+    *,
+    static_argnums: int | Sequence[int] = (),
+    donate_argnums: int | Sequence[int] = (),
+) -> Any:
     """`f` compiled: traced once for each signature of its arguments, then replayed without running its Python code.
 
     Arguments and results are pytrees (dict, list, tuple, dataclass, Module) of tensors, NumPy arrays and Python
     numbers; results are fresh tensors, already computed. Arguments of other types, and those at the positions
-    `static_argnums`, are part of the signature by value and must be hashable. Inside `f` values cannot be read:
-    ``float(x)`` and ``if x > 0`` raise TraceError. Where a derivative may be asked for (an argument, or a tensor that
-    `f` uses, is being differentiated or requires grad outside ``ad.no_grad()``), and inside `vmap` and other traces,
-    a call is the same as one of `f` itself.
+    `static_argnums`, are part of the signature by value and must be hashable. Tensors in the arguments at the positions
+    `donate_argnums` are given away: results may be written into their memory, where nothing else looks at it, and they
+    have no value afterwards. Inside `f` values cannot be read: ``float(x)`` and ``if x > 0`` raise TraceError. Where a
+    derivative may be asked for (an argument, or a tensor that `f` uses, is being differentiated or requires grad outside
+    ``ad.no_grad()``), and inside `vmap` and other traces, a call is the same as one of `f` itself.
 
     Raises:
         TraceError: `f` needs the value of a traced argument.
         TypeError: a static argument is not hashable, or a result is not an array.
+        ValueError: a tensor that was donated is used again.
     """
-    positions = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
+    static, donate = ((nums,) if isinstance(nums, int) else tuple(nums) for nums in (static_argnums, donate_argnums))
     if f is None:
-        return lambda g: Jitted(g, positions)
-    return Jitted(f, positions)
+        return lambda g: Jitted(g, static, donate)
+    return Jitted(f, static, donate)

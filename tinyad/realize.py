@@ -83,13 +83,18 @@ def _interpret(roots: Sequence[Node], order: Sequence[Node]) -> None:
 def run(plan: Plan, c: Canonical, observe: Observer | None = None) -> list[Buffer | None]:
     """Runs every step of `plan` on the leaves and parameters of `c`; the buffer of each place still alive.
 
-    `observe` is called after each step, while everything the step read is still there.
+    `observe` is called after each step, while everything the step read is still there. Leaves are left as they are.
     """
     arrays: list[Buffer | None] = [*c.leaves, *([None] * (len(plan.places) - plan.leaves))]
     status = ctypes.c_int32(0)
     status_address = ctypes.addressof(status)
     _, threads = _code_generator()
     for step in plan.steps:
+        for place, old in step.replaces:
+            given = arrays[old]
+            assert given is not None
+            keep = observe is not None or old < plan.leaves
+            arrays[place] = empty(*plan.places[place]) if keep else given.handed_over(*plan.places[place])
         for place in step.allocates:
             arrays[place] = empty(*plan.places[place])
         if step.call is not None:

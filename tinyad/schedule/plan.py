@@ -6,6 +6,7 @@ places: the slots of the leaves first, then one for each stored node.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -60,17 +61,11 @@ class Plan:
         """The most bytes that results and intermediate arrays of this plan take at one time (leaves not counted)."""
         live = peak = 0
         for step in self.steps:
-            live += sum(self._size(p) for p in step.allocates)
+            live += sum(_nbytes(self.places[p]) for p in step.allocates)
             peak = max(peak, live)
-            live -= sum(self._size(p) for p in step.releases)
+            kept = {old for _, old in step.replaces}
+            live -= sum(_nbytes(self.places[p]) for p in step.releases if p >= self.leaves and p not in kept)
         return peak
-
-    def _size(self, place: int) -> int:
-        shape, dtype = self.places[place]
-        n = dtype.itemsize
-        for size in shape:
-            n *= size
-        return n
 
     def explain(self) -> str:
         """The reason for every stored value, with the Python line that wrote it, in the order they are computed."""
@@ -110,15 +105,18 @@ def clear() -> None:
     _nodes = 0
 
 
-def plan_for(c: Canonical, fuse: bool = True) -> Plan:
-    """The plan of a canonical graph, made at its first need; those used longest ago are forgotten."""
+def plan_for(c: Canonical, fuse: bool = True, donated: frozenset[int] = frozenset()) -> Plan:
+    """The plan of a canonical graph, made at its first need; those used longest ago are forgotten.
+
+    `donated`: slots whose arrays nobody needs afterwards.
+    """
     global _nodes
-    key = (c.key, fuse)
+    key = (c.key, fuse, donated)
     found = _plans.get(key)
     if found is not None:
         _plans.move_to_end(key)
         return found
-    found = _plans[key] = make_plan(c, fuse)
+    found = _plans[key] = make_plan(c, fuse, donated)
     _nodes += len(found.nodes)
     while _nodes > _KEPT and len(_plans) > 1:
         _, old = _plans.popitem(last=False)
@@ -127,7 +125,7 @@ def plan_for(c: Canonical, fuse: bool = True) -> Plan:
 
 
 @uncollected
-def make_plan(c: Canonical, fuse: bool = True) -> Plan:
+def make_plan(c: Canonical, fuse: bool = True, donated: frozenset[int] = frozenset()) -> Plan:
     """Partition, lowering, order and lifetimes for a canonical graph."""
     nodes = rebuild(c)
     roots = [nodes[i] for i in c.roots]
@@ -155,7 +153,7 @@ def make_plan(c: Canonical, fuse: bool = True) -> Plan:
     steps = [_step(g, recall, place_of) for g in decided.groups]
     if fuse:
         steps = compose(steps, kept, [dtype.itemsize for _, dtype in places])
-    _lifetimes(steps, kept, len(c.leaves))
+    _lifetimes(steps, places, kept, len(c.leaves), donated)
     return Plan(steps, places, len(c.leaves), results, nodes, decided, number_of, place_of)
 
 
@@ -171,13 +169,20 @@ def _step(group: Group, recall: Recall, place_of: dict[int, int]) -> Step:
     return Step(lowered.kernel.name, sinks, lowered, None, group, arguments, parameters)
 
 
-def _lifetimes(steps: Sequence[Step], results: set[int], leaves: int) -> None:
-    """Notes where each place is first written and last used."""
+def _lifetimes(
+    steps: Sequence[Step], places: Sequence[tuple[Shape, DType]], results: set[int], leaves: int, donated: frozenset[int]
+) -> None:
+    """Notes where each place is first written and last used, and where one can take the memory of another.
+
+    Leaves stay as they are but for the `donated` ones.
+    """
+    uses: dict[int, int] = {}
     last: dict[int, Step] = {}
     begun: set[int] = set()
     for step in steps:
         fresh = []
-        for place, _ in step.arguments:
+        for place in dict.fromkeys(p for p, _ in step.arguments):
+            uses[place] = uses.get(place, 0) + 1
             if place >= leaves and place not in begun:
                 begun.add(place)
                 fresh.append(place)
@@ -185,7 +190,23 @@ def _lifetimes(steps: Sequence[Step], results: set[int], leaves: int) -> None:
         step.allocates = tuple(fresh)
     ending: dict[Step, list[int]] = {}
     for place, step in last.items():
-        if place >= leaves and place not in results:
+        if place not in results and (place >= leaves or place in donated):
             ending.setdefault(step, []).append(place)
-    for step, places in ending.items():
-        step.releases = tuple(places)
+    for step, old in ending.items():
+        step.releases = tuple(old)
+        if not step.allocates:
+            continue
+        free, wanted = set(old), set(step.allocates)
+        taken: dict[int, int] = {}
+        for new, place in step.in_place():
+            if new in wanted and place in free and _nbytes(places[new]) == _nbytes(places[place]):
+                taken[new] = place
+                free.discard(place)
+                wanted.discard(new)
+        step.replaces = tuple(taken.items())
+        step.allocates = tuple([p for p in step.allocates if p in wanted])
+
+
+def _nbytes(place: tuple[Shape, DType]) -> int:
+    shape, dtype = place
+    return math.prod(shape) * dtype.itemsize

@@ -15,7 +15,8 @@ class Step:
     """One kernel (`lowered`), several run as one (`parts`) or a host call (`call`).
 
     `arguments`: (place, byte offset) of each pointer; for parts those of one after another, without what is `passed`.
-    `allocates`: places that get memory before the step; `releases`: places nothing reads after it.
+    `allocates`: places that get memory before the step; `releases`: places nothing reads after it; `replaces`: places
+    that take the memory of one of the latter instead, of the same size, (new, old).
     `passed`: for parts that run strip by strip, for each pointer of each the number of a value that never becomes an
     array, or None; such a value has `sizes[number]` bytes an element.
     """
@@ -29,6 +30,7 @@ class Step:
     parameters: tuple[int, ...] = ()
     allocates: tuple[int, ...] = ()
     releases: tuple[int, ...] = ()
+    replaces: tuple[tuple[int, int], ...] = ()
     compiled: Any = None
     parts: "tuple[Step, ...]" = ()
     passed: tuple[tuple[int | None, ...], ...] = ()
@@ -61,6 +63,21 @@ class Step:
     def writes(self) -> int:
         """Bytes of memory it writes."""
         return _nbytes(self.call) if self.call is not None else self._bytes("out")
+
+    def in_place(self) -> list[tuple[int, int]]:
+        """Pairs (written, read) of places for which one memory would do, as far as the kernels are concerned."""
+        from codegen.streams import in_place
+
+        if self.call is not None or self.passed:
+            return []
+        out = []
+        for part in self.kernels:
+            assert part.lowered is not None
+            for a, b in in_place(part.lowered.kernel):
+                (old, start), (new, offset) = part.arguments[a], part.arguments[b]
+                if start == offset == 0:
+                    out.append((new, old))
+        return out
 
     def _bytes(self, role: str) -> int:
         from codegen.cost import touched
