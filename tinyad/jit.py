@@ -692,7 +692,7 @@ def jit(
     `static_argnums`, are part of the signature by value and must be hashable. Tensors in the arguments at the positions
     `donate_argnums` are given away: results may be written into their memory, where nothing else looks at it, and they
     have no value afterwards. Inside `f` values cannot be read: ``float(x)`` and ``if x > 0`` raise TraceError. Where a
-    derivative may be asked for (an argument, or a tensor that `f` uses, is being differentiated or requires grad outside
+    derivative may be asked for (an argument, or a tensor `f` uses, is being differentiated or requires grad outside
     ``ad.no_grad()``), and inside `vmap` and other traces, a call is the same as one of `f` itself.
 
     Raises:

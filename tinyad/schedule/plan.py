@@ -170,7 +170,11 @@ def _step(group: Group, recall: Recall, place_of: dict[int, int]) -> Step:
 
 
 def _lifetimes(
-    steps: Sequence[Step], places: Sequence[tuple[Shape, DType]], results: set[int], leaves: int, donated: frozenset[int]
+    steps: Sequence[Step],
+    places: Sequence[tuple[Shape, DType]],
+    results: set[int],
+    leaves: int,
+    donated: frozenset[int],
 ) -> None:
     """Notes where each place is first written and last used, and where one can take the memory of another.
 
