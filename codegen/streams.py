@@ -21,29 +21,29 @@ def body(kernel: Kernel) -> str | None:
 
 
 def in_place(kernel: Kernel) -> list[tuple[int, int]]:
-    """Pairs of a buffer that is read and one that is written that may be the same memory: as many elements of the same
-    size, and each turn of the loops reads no element but the one that it writes."""
-    accesses: dict[Buffer, list[tuple[int, Load | Store]]] = {}
+    """Pairs of a buffer that is read and one that is written that may be the same memory.
+
+    They have as many elements of the same size, and each turn of the loops reads no element but the one that it writes,
+    and before that.
+    """
+    accesses: dict[Buffer, list[tuple[int, int, Load | Store]]] = {}
     bodies = [kernel.body]
     for scope in bodies:
-        for s in scope:
-            if isinstance(s, (Load, Store)):
-                accesses.setdefault(s.buffer, []).append((id(scope), s))
-            elif isinstance(s, (Loop, Reduce)):
+        for at, s in enumerate(scope):
+            if isinstance(s, (Loop, Reduce)):
                 bodies.append(s.body)
-            elif not is_leaf(s):
-                for inner in statements([s]):
-                    if isinstance(inner, (Load, Store)):
-                        accesses.setdefault(inner.buffer, []).append((id(inner), inner))
-    out = []
+            for x in (s,) if is_leaf(s) else statements([s]) if isinstance(s, Contract) else ():
+                if isinstance(x, (Load, Store)):
+                    accesses.setdefault(x.buffer, []).append((id(scope) if x is s else id(x), at, x))
     number = {b: i for i, b in enumerate(kernel.buffers)}
+    out = []
     for b, stores in accesses.items():
         if b.role != "out" or len(stores) > 1:
             continue
-        ((scope_id, store),) = stores
+        ((scope_id, last, store),) = stores
         for a, loads in accesses.items():
             alike = a.role == "in" and (a.size, a.type.bytes) == (b.size, b.type.bytes)
-            if alike and all(at == scope_id and unmask(s.index) == store.index for at, s in loads):
+            if alike and all(i == scope_id and at < last and unmask(s.index) == store.index for i, at, s in loads):
                 out.append((number[a], number[b]))
     return out
 

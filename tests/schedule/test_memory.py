@@ -101,3 +101,17 @@ def test_what_derivatives_are_taken_of_cannot_be_donated() -> None:
     step = ad.jit(lambda w: w * 2, donate_argnums=0)
     with ad.no_grad(), pytest.raises(ValueError, match="derivatives"):
         step(w)
+
+
+def test_what_is_read_after_a_store_is_not_overwritten_by_it() -> None:
+    """One kernel stored a result where another value was, and read that value afterwards, for another result."""
+    x = RNG.uniform(0.5, 2, (2, 3))
+    y, w, u, v = (RNG.uniform(0.5, 2, s) for s in [(3,), (2, 3), (2, 3), (3,)])
+
+    def gradient(x: ad.Tensor, y: ad.Tensor):
+        return ad.vjp(ad.pow, x, y)[1](ad.tensor(w))
+
+    _, pull = ad.vjp(gradient, ad.tensor(x), ad.tensor(y))
+    together = [t.numpy() for t in pull((ad.tensor(u), ad.tensor(v)))]
+    for i, alone in enumerate(together):
+        assert np.allclose(pull((ad.tensor(u), ad.tensor(v)))[i].numpy(), alone, rtol=1e-13)

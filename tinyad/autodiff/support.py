@@ -120,6 +120,8 @@ def any_(a: Node, axes: tuple[int, ...]) -> Node:
         return ir.expand(any_(a.src[0], axes), shape)
     if a.op is Op.PERMUTE:
         return ir.permute(any_(a.src[0], tuple(a.arg[i] for i in axes)), a.arg)
+    if a.op is Op.SCATTER and a.arg[1] in axes:  # every update lands somewhere: indices are checked
+        return any_(any_(a.src[0], (a.arg[1],)), axes)
     if a.op in _BY_AXIS:
         touched = _touched(a)
         free = tuple(i for i in axes if i not in touched)

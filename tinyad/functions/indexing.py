@@ -16,7 +16,7 @@ import numpy as np
 from .. import ir
 from ..dtypes import DEFAULT_FLOAT, as_dtype
 from ..errors import DTypeError, ShapeError
-from ..ir import BOOL, INT64, HostFunction, Node, Shape
+from ..ir import BOOL, INT64, HostFunction, Node, Op, Shape
 from . import core, movement
 from .core import Operand, axis_index, broadcast_to, like, located, node, origins
 from .logic import less, less_equal
@@ -174,7 +174,12 @@ def _places(e: Places, axis: int, n: int, x: Node) -> Places:
     if e.dtype.kind not in "iu":
         raise IndexError(f"arrays used as indices must be of integer (or boolean) type, not {e.dtype.name}")
     if isinstance(e, Node):
-        return wrapped(e, n)
+        counting = e
+        while counting.op in (Op.RESHAPE, Op.CAST) and counting.src[0].dtype.kind in "iu":
+            counting = counting.src[0]
+        if counting.op is not Op.IOTA:
+            return wrapped(e, n)
+        e = np.arange(counting.size).reshape(e.shape)  # ad.arange is known before it is computed
     bad = (e < -n) | (e >= n)
     if bad.any():
         raise _out_of_bounds(int(e[bad].flat[0]), axis, n, x)
@@ -217,6 +222,48 @@ def _flat_places(plan: _Plan, x: Node) -> tuple[Node, Shape]:
     if inside is not None:  # one axis out of range must not be made good by another
         total = ir.where(inside, total, like(math.prod(sizes), total))
     return ir.reshape(total, (total.size,)), shape
+
+
+def _counts(p: Places, n: int, rank: int) -> int | None:
+    """The axis, of `rank` axes that `p` is broadcast to, along which `p` is 0, 1, ... n - 1; None if there is none."""
+    long = [i for i, size in enumerate(p.shape) if size != 1]
+    if isinstance(p, Node) or n < 2 or len(long) != 1 or p.size != n or not np.array_equal(p.ravel(), np.arange(n)):
+        return None
+    return rank - len(p.shape) + long[0]
+
+
+def _gathered(part: Node, plan: _Plan) -> tuple[Node, Shape]:
+    """The elements at the index arrays, [their axes, slices], and the shape the arrays broadcast to.
+
+    An array that counts through its axis, as in ``x[arange(n), labels]``, picks nothing: its axis runs along with the
+    other arrays, and the gather stays within rows.
+    """
+    flat, shape = _flat_places(plan, part)
+    axes = plan.axes("array")
+    order, rest = _front(part, plan)
+    along_axis: dict[int, int] = {}  # axis of the result -> axis of the array
+    for i, p in zip(axes, plan.arrays, strict=True):
+        k = _counts(p, part.shape[i], len(shape))
+        if k is not None and k not in along_axis:
+            along_axis[k] = i
+    if not along_axis or 0 in part.shape:
+        rows = ir.reshape(ir.permute(part, order), (math.prod(part.shape[i] for i in axes), *rest))
+        out = located(ir.gather(rows, along(flat, 0, (flat.shape[0], *rest)), 0))
+        return ir.reshape(out, (*shape, *rest)), shape
+    picked = [i for i in axes if i not in along_axis.values()]
+    first = [along_axis[k] for k in sorted(along_axis)]
+    length = math.prod(part.shape[i] for i in picked)
+    own = tuple(n if k in along_axis else 1 for k, n in enumerate(shape))
+    rows = ir.reshape(ir.permute(part, [*first, *picked, *order[len(axes) :]]), (*own, length, *rest))
+    rows = ir.expand(rows, (*shape, length, *rest))
+    if picked:
+        arrays = [p for i, p in zip(axes, plan.arrays, strict=True) if i in picked]
+        items = [item for item in plan.items if item[0] != "array" or item[1] in picked]
+        flat, inner = _flat_places(_Plan(plan.spec, plan.flipped, items, arrays), part)
+        places = broadcast_to(ir.reshape(flat, inner), shape)
+        places = ir.reshape(places, (*shape, 1, *[1] * len(rest)))
+        rows = located(ir.gather(rows, ir.expand(places, (*shape, 1, *rest)), len(shape)))
+    return ir.reshape(rows, (*shape, *rest)), shape
 
 
 def _adjacent(plan: _Plan) -> bool:
@@ -298,12 +345,8 @@ def get_item(x: Node, index: Index) -> Node:
         return ir.reshape(
             part, tuple(1 if k == "new" else part.shape[i] for k, i in plan.items if k not in ("int", "gap"))
         )
-    flat, shape = _flat_places(plan, part)
-    order, rest = _front(part, plan)
-    rows = ir.reshape(ir.permute(part, order), (math.prod(part.shape[i] for i in plan.axes("array")), *rest))
-    out = located(ir.gather(rows, along(flat, 0, (flat.shape[0], *rest)), 0))
-    out = ir.reshape(out, (*shape, *rest))
-    order, final = _result_layout(plan, rest, shape)
+    out, shape = _gathered(part, plan)
+    order, final = _result_layout(plan, out.shape[len(shape) :], shape)
     return ir.reshape(ir.permute(out, order), final)
 
 

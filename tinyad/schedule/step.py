@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,11 +72,12 @@ class Step:
         if self.call is not None or self.passed:
             return []
         out = []
+        times = Counter(place for place, _ in self.arguments)
         for part in self.kernels:
             assert part.lowered is not None
             for a, b in in_place(part.lowered.kernel):
                 (old, start), (new, offset) = part.arguments[a], part.arguments[b]
-                if start == offset == 0:
+                if start == offset == 0 and times[old] == times[new] == 1:
                     out.append((new, old))
         return out
 
