@@ -78,7 +78,12 @@ def either(flows: Sequence[Flow]) -> Support | None:
             return None
         if s not in unique[:8]:
             unique.append(s)
-    return unique[0] if len(unique) == 1 else Support(lambda *a: balanced(ir.or_, a), *unique)
+    return unique[0] if len(unique) == 1 else Support(lambda *a: balanced(_union, a), *unique)
+
+
+def _union(a: Node, b: Node) -> Node:
+    """``a or b``; everywhere if one of them is."""
+    return next((x for x in (a, b) if x.op is Op.CONST and x.arg is True), None) or ir.or_(a, b)
 
 
 def balanced(join: Callable[[Node, Node], Node], parts: Sequence[Node]) -> Node:
@@ -120,6 +125,8 @@ def any_(a: Node, axes: tuple[int, ...]) -> Node:
         return ir.expand(any_(a.src[0], axes), shape)
     if a.op is Op.PERMUTE:
         return ir.permute(any_(a.src[0], tuple(a.arg[i] for i in axes)), a.arg)
+    if a.op is Op.RESHAPE and (kept := _unsqueezed(a)) is not None:
+        return ir.reshape(any_(a.src[0], tuple(kept[i] for i in axes)), shape)
     if a.op is Op.SCATTER and a.arg[1] in axes:  # every update lands somewhere: indices are checked
         return any_(any_(a.src[0], (a.arg[1],)), axes)
     if a.op in _BY_AXIS:
@@ -128,6 +135,13 @@ def any_(a: Node, axes: tuple[int, ...]) -> Node:
         if free:
             return any_(_again(a, any_(a.src[0], free)), tuple(i for i in axes if i in touched))
     return ir.reduce(Op.REDUCE_MAX, a, axes)
+
+
+def _unsqueezed(a: Node) -> dict[int, int] | None:
+    """The axes of RESHAPE `a` that are not of size 1, and which ones of its source they are; None if it does more."""
+    new, old = ([i for i, n in enumerate(x.shape) if n != 1] for x in (a, a.src[0]))
+    same = [a.shape[i] for i in new] == [a.src[0].shape[i] for i in old]
+    return dict(zip(new, old, strict=True)) if same else None
 
 
 def raise_expand(a: Node) -> Node:

@@ -75,7 +75,8 @@ class _Partitioner:
         self.forced: dict[int, str] = {}
         self.targets: dict[int, list[Target]] = {}
         self.contractions: dict[int, Contraction] = {}
-        self.cost: dict[int, float] = {}
+        self.cost: dict[int, float] = {}  # of computing an element again, where what it reads is in cache
+        self.loads: dict[int, float] = {}  # of reading that
         self.stored: dict[int, Node] = {}
         self.views: dict[int, Node] = {}
         self.scratch: dict[int, tuple[int, ...]] = {}
@@ -109,10 +110,14 @@ class _Partitioner:
             if n.op is Op.CALL:
                 for s in n.src:
                     self.forced.setdefault(id(s), "stored: read by host code")
-            again = sum(self.cost[id(s)] for s in n.src if not self._is_loaded(s))
-            if n.op is Op.EXPAND and n.size:
-                again *= n.src[0].size / n.size
+            again = loads = 0.0
+            for s in n.src:
+                read = s.op is Op.BUFFER or self._is_loaded(s)
+                share = min(s.size / max(n.size, 1), 1)
+                again += 0 if read else self.cost[id(s)] * (share if n.op is Op.EXPAND else 1)
+                loads += LOAD * share if read else self.loads[id(s)] * share
             self.cost[id(n)] = min(again + _COST.get(n.op, 0), 10 * CAP)
+            self.loads[id(n)] = min(loads, 10 * CAP)
         if not self.fuse:
             inside_contraction = {id(c.product) for c in self.contractions.values()}
             for n in self.order:
@@ -150,7 +155,7 @@ class _Partitioner:
         forced = self.forced.get(id(n))
         if forced is not None:
             return forced
-        uses = self.uses[id(n)]
+        uses = self._places(n)
         if id(n) in self.targets:
             return "stored: a part of cat"
         if not uses:
@@ -159,12 +164,12 @@ class _Partitioner:
         if n.op in REDUCE or n.op is Op.SCAN:
             if len(groups) > 1:
                 return f"stored: read by {len(groups)} kernels"
-            if self._fits(n, list(uses), groups[0]):
+            if self._fits(n, uses, groups[0]):
                 return None
-            row = self._tile(n, list(uses))
+            row = self._tile(n, uses)
             if not row:
                 return "stored: its reader's loops differ"
-            self._keep_row(n, row, groups[0], list(uses))
+            self._keep_row(n, row, groups[0], uses)
             self.reasons[id(n)] = f"tile scratch: {len(uses)} passes read its rows"
             return None
         cost = self.cost[id(n)]
@@ -174,18 +179,34 @@ class _Partitioner:
             return None
         times = sum(u.times for u in uses)
         if cost * (times - 1) > AGAIN_ROW and len(uses) > 1 and len(groups) == 1:
-            row = self._row(n, list(uses))
+            row = self._row(n, uses)
             size = math.prod(n.shape[i] for i in row) * n.dtype.itemsize
             if row and size <= ROW_BYTES:
-                self._keep_row(n, row, groups[0], list(uses))
+                self._keep_row(n, row, groups[0], uses)
                 self.reasons[id(n)] = f"row scratch: {len(uses)} passes, {size} bytes, {cost:.3g} operations each"
                 return None
+        if len(groups) > 1:
+            cost += self.loads[id(n)]
         if (cost - LOAD) * times > cost + STORE:
             kernels = "1 kernel needs" if len(groups) == 1 else f"{len(groups)} kernels need"
             return f"stored: {kernels} each element {times:.3g} times, {cost:.3g} operations each"
         if any(g.operations >= self.cap for g in groups):
             return f"stored: a kernel ends at {self.cap} operations"
         return None
+
+    def _places(self, n: Node) -> list[Use]:
+        """The uses of `n`, those at one place in one kernel as one: it is computed there once."""
+        uses = self.uses[id(n)]
+        if len(uses) < 2:
+            return list(uses)
+        found: dict[tuple[Group, Node | None, Position | None], Use] = {}
+        for u in uses:
+            g = u.group.find()
+            p = None if u.position is None else current(u.position)
+            old = found.get((g, u.context, p))
+            if old is None or old.times < u.times:
+                found[g, u.context, p] = Use(g, u.context, p, u.times)
+        return list(found.values())
 
     def _row(self, n: Node, uses: list[Use]) -> tuple[int, ...]:
         """The axes of `n` that run along a row which passes of one kernel go through; () if it is no row.
