@@ -254,6 +254,16 @@ class Builder:
     def store(self, x: Val, address: Val, align: int) -> None:
         self.lines.append(f"  store {x.ty.ll} {x.ref}, ptr {address.ref}, align {align}")
 
+    def stream(self, x: Val, address: Val, align: int) -> None:
+        """A store past the caches, to an address that is aligned to the vector."""
+        self.module.declared.setdefault("!stream", "!1001 = !{i32 1}")
+        self.lines.append(f"  store {x.ty.ll} {x.ref}, ptr {address.ref}, align {align}, !nontemporal !1001")
+
+    def fence(self) -> None:
+        """Orders stores past the caches before what follows."""
+        self.declare("llvm.x86.sse.sfence", "void", "")
+        self.lines.append("  call void @llvm.x86.sse.sfence()")
+
     def ret(self) -> None:
         self.lines.append("  ret void")
 
