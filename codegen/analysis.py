@@ -8,6 +8,7 @@ from .index import Index, Var
 from .loops import (
     Advance,
     Apply,
+    Buffer,
     Check,
     Const,
     Contract,
@@ -46,6 +47,13 @@ def indices(s: Stmt) -> tuple[Index, ...]:
             return (s.index,)
         case _:
             return ()
+
+
+def buffers(body: Sequence[Stmt]) -> Iterator[Buffer]:
+    """The buffer of every access, as often as there are accesses."""
+    for s in statements(body):
+        if isinstance(s, (Load, Store, Update)):
+            yield s.buffer
 
 
 def operands(s: Stmt) -> tuple[Value, ...]:
@@ -134,3 +142,13 @@ def is_leaf(s: Stmt) -> bool:
     return not isinstance(s, (Loop, Reduce, Contract))
 
 
+def sole(body: Sequence[Stmt]) -> Stmt | None:
+    """The only statement with a body of its own, if all others may be repeated: they read nothing written here."""
+    found = [s for s in body if not is_leaf(s)]
+    if len(found) != 1:
+        return None
+    written = {id(s.buffer) for s in statements(body) if isinstance(s, (Store, Update))}
+    for s in body:
+        if isinstance(s, Update) or (isinstance(s, Load) and id(s.buffer) in written):
+            return None
+    return found[0]

@@ -103,11 +103,13 @@ class Module:
 
     `has_fma` and `has_f16c` say what the target does in hardware; without them a fused multiply-add and conversions
     to and from half would become calls of a C library, so code with the same bits is written out instead.
+    `has_avx512`: it has what `codegen.avx512` offers.
     """
 
-    def __init__(self, has_fma: bool = True, has_f16c: bool = True) -> None:
+    def __init__(self, has_fma: bool = True, has_f16c: bool = True, has_avx512: bool = False) -> None:
         self.has_fma = has_fma
         self.has_f16c = has_f16c
+        self.has_avx512 = has_avx512
         self.declared: dict[str, str] = {}
         self.globals: list[str] = []
         self.functions: list[str] = []
@@ -253,6 +255,16 @@ class Builder:
 
     def store(self, x: Val, address: Val, align: int) -> None:
         self.lines.append(f"  store {x.ty.ll} {x.ref}, ptr {address.ref}, align {align}")
+
+    def stream(self, x: Val, address: Val, align: int) -> None:
+        """A store past the caches, to an address that is aligned to the vector."""
+        self.module.declared.setdefault("!stream", "!1001 = !{i32 1}")
+        self.lines.append(f"  store {x.ty.ll} {x.ref}, ptr {address.ref}, align {align}, !nontemporal !1001")
+
+    def fence(self) -> None:
+        """Orders stores past the caches before what follows."""
+        self.declare("llvm.x86.sse.sfence", "void", "")
+        self.lines.append("  call void @llvm.x86.sse.sfence()")
 
     def ret(self) -> None:
         self.lines.append("  ret void")

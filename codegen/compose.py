@@ -15,13 +15,13 @@ A composed kernel's table is its `frame`: words that are fixed, and the pointers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
 from typing import Final
 
-from .jit import SIGNATURE, Compiled, load_forever
+from .jit import SIGNATURE, Code, Compiled, Function, load_forever
 from .target import Target
 
 STRIP: Final = 4096  # iterations of one strip at most
@@ -158,16 +158,9 @@ def _functions(t: Target) -> tuple[int, int]:
 
 
 @dataclass(eq=False, slots=True)
-class Composed:
+class Composed(Code):
     """Several kernels as one: what `codegen.threads` needs to know, and the words of its table (see above)."""
 
-    call: Callable[[int, int, int, int, int], None]
-    address: int
-    outer: int
-    scratch: int
-    work: int
-    few: bool
-    seconds: float
     frame: tuple[int, ...]
     slots: tuple[int, ...]
     parts: tuple[Compiled, ...]
@@ -182,10 +175,10 @@ class Composed:
 
 def _composed(address: int, outer: int, scratch: int, frame: list[int], slots: list[int], parts: Sequence[Compiled],
               ) -> Composed:  # fmt: skip
-    work, seconds = sum(p.work for p in parts), sum(p.seconds for p in parts)
-    few = any(p.few for p in parts)
-    call = SIGNATURE(address)
-    return Composed(call, address, outer, scratch, work, few, seconds, tuple(frame), tuple(slots), tuple(parts))
+    each = [p.functions[0] for p in parts]
+    function = Function(SIGNATURE(address), address, outer, sum(f.work for f in each), any(f.few for f in each))
+    seconds = sum(p.seconds for p in parts)
+    return Composed((function,), len(frame), 0, scratch, seconds, tuple(frame), tuple(slots), tuple(parts))
 
 
 def segments(parts: Sequence[Compiled], t: Target) -> Composed:
@@ -194,8 +187,8 @@ def segments(parts: Sequence[Compiled], t: Target) -> Composed:
     Pointers and parameters are those of the parts, one after another.
     """
     kernel = parts[0].kernel
-    starts = list(accumulate((max(p.outer, 1) for p in parts), initial=0))
-    head = [parts[0].address, len(parts), len(kernel.buffers), len(kernel.params), *starts]
+    starts = list(accumulate((max(p.functions[0].outer, 1) for p in parts), initial=0))
+    head = [parts[0].functions[0].address, len(parts), len(kernel.buffers), len(kernel.params), *starts]
     frame = [*head, *[0] * (len(kernel.buffers) * len(parts))]
     return _composed(_functions(t)[0], starts[-1], 0, frame, list(range(len(head), len(frame))), parts)
 
@@ -223,11 +216,11 @@ def strips(parts: Sequence[Compiled], passed: Sequence[Sequence[int | None]], si
     slots = []
     first = 0
     for part, mine in zip(parts, passed, strict=True):
-        frame += [part.address, len(mine), first]
+        frame += [part.functions[0].address, len(mine), first]
         first += len(part.kernel.params)
         for v in mine:
             if v is None:
                 slots.append(len(frame))
             frame += [0, 0] if v is None else [units[v] * length, sizes[v]]
     frame[2] = len(frame)
-    return _composed(_functions(t)[1], parts[0].outer, total * length, frame, slots, parts)
+    return _composed(_functions(t)[1], parts[0].functions[0].outer, total * length, frame, slots, parts)

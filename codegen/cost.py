@@ -50,3 +50,16 @@ def _count(body: Sequence[Stmt]) -> int:
 
 def _size(variables: Sequence[Var]) -> int:
     return math.prod(v.extent for v in variables)
+
+
+def turns(s: Stmt) -> int:
+    """How many statements without a body of their own one run of `s` executes."""
+    match s:
+        case Loop():
+            return s.var.extent * sum(map(turns, s.body))
+        case Reduce():
+            return _size(s.vars) * sum(map(turns, s.body))
+        case Contract():
+            return _size(s.m) * _size(s.n) * _size(s.k)
+        case _:
+            return 1

@@ -1,21 +1,23 @@
 """Loop IR to LLVM text: explicit vectors, in place, statement by statement; no LLVM pass is needed afterwards.
 
-The function is ``void @name(ptr table, ptr params, i64 begin, i64 end, ptr status)``: ``table[i]`` is the address of
-the kernel's buffer i, each parameter has 8 bytes, `status` is an i32 that a failing `Check` sets. ``[begin, end)`` is
-a range of the outermost loop if the body is a single independent loop, of row blocks if it is a single contraction,
-else ignored; `outer_extent` says how far it goes. When `scratch_bytes` is not 0, one more table entry is a 64-byte
-aligned scratch area of that size, private to the call.
+Each part of the kernel (`codegen.parts`) is a function
+``void @name(ptr table, ptr params, i64 begin, i64 end, ptr status)``: ``table[i]`` is the address of the kernel's
+buffer i, each parameter has 8 bytes, `status` is an i32 that a failing `Check` sets. ``[begin, end)`` is a range of
+what `codegen.ranges` says. When `shared_bytes` is not 0, one more table entry is the 64-byte aligned memory that the
+parts share; when `scratch_bytes` is not 0, the last is a scratch area of that size, private to the call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from . import address, memory
 from .analysis import indices, statements
-from .builder import I64, PTR, Val, const, register_type, ty
+from .builder import I64, PTR, Module, Val, const, register_type, ty
 from .combine import COMBINE, COMBINE_BOOL, identity
-from .emit_contract import contract, contract_scratch, contract_units
+from .emit_columns import column_partials, is_tiled, tiles
+from .emit_contract import contract, contract_scratch
+from .emit_partials import partials
 from .emit_reduce import reduce
 from .emit_windows import contract_windows, layout
 from .frame import Frame, first_lanes, lane_numbers
@@ -39,62 +41,34 @@ from .loops import (
     Update,
 )
 from .ops import emit_op, to_memory, to_register
-from .split import prepare
+from .parts import parts
+from .ranges import ranged
 from .target import Target
-from .vectorize import copies, hidden, lanes_for, private, round_up_to_power
-from .windows import windows
+from .vectorize import copies, lanes_for, private, round_up_to_power
 
 STACK_SCRATCH = 64 << 10  # scratch buffers up to this many bytes together live on the stack
 BIG_BODY = 40  # statements from which a vector loop is one masked copy instead of a main loop and a tail
+_RANGE = Val("%begin", I64), Val("%end", I64)
 SHORT = 4  # vectors below which a loop is one masked copy from half as many statements on
 
 
-def outer_loop(body: Sequence[Stmt]) -> Loop | None:
-    """The loop that ``[begin, end)`` ranges over, if the body is such a loop and its iterations may be split up."""
-    loop = _sole(body)
-    if not isinstance(loop, Loop) or loop.carries:
-        return None
-    for s in statements(loop.body):
-        if isinstance(s, Update):
-            coef = s.index.coefficient(loop.var)
-            lo, hi = (s.index + Index({loop.var: -coef})).bounds if coef else s.index.bounds
-            if hi - lo >= abs(coef) or hidden(s.index, loop.var):
-                return None
-    return loop
+def shared_bytes(kernel: Kernel) -> int:
+    """Bytes of memory that the parts of a kernel share."""
+    return sum(_shared_sizes(parts(kernel)[0]).values())
 
 
-def outer_contract(body: Sequence[Stmt]) -> Contract | None:
-    """The contraction whose row blocks ``[begin, end)`` ranges over, if the body is one that shares nothing."""
-    contraction = _sole(body)
-    if not isinstance(contraction, Contract) or any(isinstance(s, Update) for s in statements(body)):
-        return None
-    return contraction
-
-
-def _sole(body: Sequence[Stmt]) -> Stmt | None:
-    """The only statement of a body that is no literal."""
-    found = [s for s in body if not isinstance(s, Const)]
-    return found[0] if len(found) == 1 else None
-
-
-def outer_extent(kernel: Kernel) -> int:
-    """How many iterations ``[begin, end)`` ranges over; 1 where it is ignored.
-
-    A contraction packs its columns once per call: few long ranges are better there than many short ones.
-    """
-    body = prepare(kernel).body
-    loop, contraction = outer_loop(body), outer_contract(body)
-    if contraction is not None:
-        found = windows(contraction)
-        return contract_units(contraction) if found is None else found.units
-    return 1 if loop is None else loop.var.extent
+def _shared_sizes(part: Kernel) -> dict[Buffer, int]:
+    return {s: _padded(s.size * s.type.bytes) for s in part.shared}
 
 
 def scratch_bytes(kernel: Kernel, target: Target) -> int:
-    """Bytes of scratch a call needs from its caller: scratch buffers too large for the stack, panels and tiles."""
-    kernel = prepare(kernel)
-    contractions = [s for s in statements(kernel.body) if isinstance(s, Contract)]
-    return sum(_large_scratch(kernel, target).values()) + max((_scratch(s, target) for s in contractions), default=0)
+    """Bytes of scratch a thread needs from its caller: scratch buffers too large for the stack, panels and tiles."""
+    return max(_part_scratch(part, target) for part in parts(kernel))
+
+
+def _part_scratch(part: Kernel, target: Target) -> int:
+    contractions = [s for s in statements(part.body) if isinstance(s, Contract)]
+    return sum(_large_scratch(part, target).values()) + max((_scratch(s, target) for s in contractions), default=0)
 
 
 def _scratch(s: Contract, target: Target) -> int:
@@ -122,31 +96,44 @@ def _large_scratch(kernel: Kernel, target: Target) -> dict[Buffer, int]:
     sizes = {s: n * s.type.bytes for s, n in _scratch_sizes(kernel, target).items()}
     if sum(sizes.values()) <= STACK_SCRATCH:
         return {}
-    return {s: -(-n // 64) * 64 for s, n in sizes.items()}
+    return {s: _padded(n) for s, n in sizes.items()}
 
 
-def emit(kernel: Kernel, target: Target, name: str) -> str:
-    """LLVM text of `kernel` as function `name`."""
-    kernel = prepare(kernel)
-    f = Frame(kernel, target, name, run)
+def _padded(size: int) -> int:
+    """The bytes that a buffer of `size` takes among others: whole cache lines."""
+    return -(-size // 64) * 64
+
+
+def emit(kernel: Kernel, target: Target, name: str, streamed: Collection[int] = ()) -> str:
+    """LLVM text of `kernel`: one function for each of its parts, called `part_name`.
+
+    `streamed`: the numbers of buffers that are written past the caches.
+    """
+    module = Module(target.has_fma, target.has_f16c, target.masks)
+    for number, part in enumerate(parts(kernel)):
+        _function(part, target, module, part_name(name, number), streamed)
+    wide = target.vector_bytes * 8
+    attributes = f'attributes #0 = {{ nounwind "prefer-vector-width"="{wide}" "min-legal-vector-width"="{wide}" }}'
+    return module.text() + attributes + "\n"
+
+
+def part_name(name: str, number: int) -> str:
+    """The symbol of a part of the kernel called `name`."""
+    return f"{name}.{number}" if number else name
+
+
+def _function(part: Kernel, target: Target, module: Module, name: str, streamed: Collection[int]) -> None:
+    f = Frame(part, target, module, run)
+    f.streamed = {part.buffers[i] for i in streamed}
     _arguments(f)
-    outer, contraction = outer_loop(kernel.body), outer_contract(kernel.body)
-    begin, end = Val("%begin", I64), Val("%end", I64)
-    if outer is not None or contraction is not None:
-        run(f, [s for s in kernel.body if isinstance(s, Const)])
-    if outer is not None:
-        _loop(f, outer, begin, end)
-    elif contraction is not None:
-        _contract(f, contraction, begin, end)
-    else:
-        run(f, kernel.body)
+    f.ranged = ranged(part.body)
+    run(f, part.body)
+    if f.streamed and target.triple.startswith("x86_64"):
+        f.b.fence()
     f.b.ret()
     f.close()
     header = f"define void @{name}(ptr %table, ptr %params, i64 %begin, i64 %end, ptr %status) #0 {{"
-    f.module.functions.append("\n".join([header, "entry:", *f.b.lines, "}"]))
-    wide = target.vector_bytes * 8
-    attributes = f'attributes #0 = {{ nounwind "prefer-vector-width"="{wide}" "min-legal-vector-width"="{wide}" }}'
-    return f.module.text() + attributes + "\n"
+    module.functions.append("\n".join([header, "entry:", *f.b.lines, "}"]))
 
 
 def _arguments(f: Frame) -> None:
@@ -154,12 +141,15 @@ def _arguments(f: Frame) -> None:
     with f.at(0):
         for i, buffer in enumerate(f.kernel.buffers):
             f.buffers[buffer] = f.b.load(PTR, f.b.gep(PTR, table, const(I64, i)), 8)
+        after = len(f.kernel.buffers)
+        if f.kernel.shared:
+            memory_of_all = f.b.load(PTR, f.b.gep(PTR, table, const(I64, after)), 8)
+            _lay_out(f, memory_of_all, _shared_sizes(f.kernel))
+            after += 1
         large = _large_scratch(f.kernel, f.target)
         if large or any(isinstance(s, Contract) for s in statements(f.kernel.body)):
-            f.arena = f.b.load(PTR, f.b.gep(PTR, table, const(I64, len(f.kernel.buffers))), 8)
-            for buffer, size in large.items():
-                f.buffers[buffer] = f.arena
-                f.arena = f.b.gep(ty("i", 8), f.arena, const(I64, size))
+            own = f.b.load(PTR, f.b.gep(PTR, table, const(I64, after)), 8)
+            f.arena = _lay_out(f, own, large)
         for i, param in enumerate(f.kernel.params):
             t = memory.memory_type(param.type, 1)
             where = f.b.gep(I64, Val("%params", PTR), const(I64, i))
@@ -167,6 +157,14 @@ def _arguments(f: Frame) -> None:
     for buffer, size in _scratch_sizes(f.kernel, f.target).items():
         if buffer not in large:
             f.buffers[buffer] = f.alloca(memory.memory_type(buffer.type, 1), size, 64)
+
+
+def _lay_out(f: Frame, at: Val, sizes: dict[Buffer, int]) -> Val:
+    """Buffers one after the other in memory; where the next would begin."""
+    for buffer, size in sizes.items():
+        f.buffers[buffer] = at
+        at = f.b.gep(ty("i", 8), at, const(I64, size))
+    return at
 
 
 def run(f: Frame, body: Sequence[Stmt]) -> None:
@@ -198,11 +196,17 @@ def run(f: Frame, body: Sequence[Stmt]) -> None:
             case Update():
                 memory.update(f, s)
             case Loop():
-                _loop(f, s, const(I64, 0), const(I64, s.var.extent))
+                if f.kernel.partials:
+                    column_partials(f, s, f.kernel.partials, *_RANGE)
+                else:
+                    _loop(f, s, *(_RANGE if s is f.ranged else (const(I64, 0), const(I64, s.var.extent))))
             case Reduce():
-                reduce(f, s)
+                if f.kernel.partials:
+                    partials(f, s, f.kernel.partials, *_RANGE)
+                else:
+                    reduce(f, s)
             case Contract():
-                _contract(f, s)
+                _contract(f, s, *(_RANGE if s is f.ranged else (None, None)))
 
 
 def _advance(f: Frame, s: Advance) -> Val:
@@ -281,6 +285,9 @@ def _check(f: Frame, s: Check) -> Val:
 
 def _loop(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
     """A scalar loop; or a vector loop and, where the extent is not surely a multiple of the lanes, a tail."""
+    if f.vector is None and is_tiled(loop, f.target):
+        tiles(f, loop, lo, hi)
+        return
     lanes = lanes_for(loop, f.target) if f.vector is None else 1
     if lanes == 1:
         _scalar_loop(f, loop, lo, hi)
@@ -356,7 +363,9 @@ def _masked_loop(f: Frame, loop: Loop, lanes: int, lo: Val, hi: Val, aligned: bo
     def step(i: Val, carried: list[Val]) -> list[Val]:
         numbers = lane_numbers(ty("i", 64, lanes))
         left = f.b.splat(f.b.binary("sub", hi, i), lanes)
+        f.full = f.b.icmp("sge", f.b.binary("sub", hi, i), const(I64, lanes)) if f.streamed else None
         _vector_step(f, loop, lanes, i, f.b.icmp("slt", numbers, left), aligned)
+        f.full = None
         return carried
 
     f.loop(lo, hi, lanes, [], step, "masked")

@@ -26,30 +26,32 @@ VECTOR_BYTES = 64  # of the virtual vector that sums are defined over
 def reduce(f: Frame, node: Reduce) -> None:
     """Defines every result of the reduction."""
     total = prod(v.extent for v in node.vars)
-    for group in _groups(node):
+    for group in groups(node):
         accs = [node.accumulators[k] for k in group]
         if total == 0:
             values = [identity(a.op, a.type, 1, empty=True) for a in accs]
         elif node.tree == "column":
-            values = _column(f, node, accs, total)
+            values = _column(f, node, accs, total, BLOCK)
+        elif node.tree == "subtrees":
+            values = _column(f, node, accs, total, 1)
         elif node.tree == "row":
             values = _row(f, node, accs)
         else:
             raise AssertionError(f"reduce: expected row or column, got {node.tree}")
         for k, acc, value in zip(group, accs, values, strict=True):
-            f.results[node, k] = _rounded(f, acc, value)
+            f.results[node, k] = rounded(f, acc, value)
 
 
-def _rounded(f: Frame, acc: Accumulator, value: Val) -> Val:
+def rounded(f: Frame, acc: Accumulator, value: Val) -> Val:
     """A float16 result, accumulated in float32, rounded once."""
     if wide_type(acc.type) is acc.type:
         return value
     return to_register(f.b, acc.type, to_memory(f.b, acc.type, value))
 
 
-def _groups(node: Reduce) -> list[list[int]]:
+def groups(node: Reduce) -> list[list[int]]:
     """Accumulator numbers by the lanes their tree needs; those of any order join the first group."""
-    if node.tree == "column":
+    if node.tree != "row":
         return [list(range(len(node.accumulators)))]
     by_width: dict[int, list[int]] = {}
     free = []
@@ -64,7 +66,7 @@ def _groups(node: Reduce) -> list[list[int]]:
     return [sorted(groups[0] + free), *groups[1:]] if groups else [free]
 
 
-def _lanes(node: Reduce, accs: list[Accumulator]) -> int:
+def row_lanes(node: Reduce, accs: list[Accumulator]) -> int:
     for acc in accs:
         if is_ordered(acc.op, acc.type):
             return VECTOR_BYTES // wide_type(acc.type).bytes
@@ -90,10 +92,20 @@ class Counter:
         self.f, self.accs, self.blocks = f, accs, blocks
         self.types = [register_type(wide_type(a.type), lanes) for a in accs]
         self.only: list[Val] = []
+        self.number = const(I64, 0)  # of the block that is being pushed
         if blocks > 1:
             self.slots = [f.alloca(t, blocks.bit_length()) for t in self.types]
             self.count = f.alloca(I64)
             f.b.store(const(I64, 0), self.count, 8)
+
+    def merging(self) -> Val:
+        """Of the block's number, the bits whose levels may merge."""
+        return self.number
+
+    def put(self, values: list[Val], level: Val) -> None:
+        """Keeps the outcome of a block in the slot of its level."""
+        for slots, t, value in zip(self.slots, self.types, values, strict=True):
+            self.f.b.store(value, self.slot(slots, t, level), bytes_of(t))
 
     def push(self, values: list[Val]) -> None:
         """
@@ -109,17 +121,19 @@ class Counter:
         test, merge, put = b.fresh_label("test"), b.fresh_label("merge"), b.fresh_label("put")
         c = b.load(I64, self.count, 8)
         b.store(b.binary("add", c, const(I64, 1)), self.count, 8)
+        self.number = c
+        merging = self.merging()
         before = b.block
         b.branch(test)
         b.label(test)
         level, at = b.phi(I64)
         phis = [b.phi(t) for t in self.types]
-        bit = b.binary("and", b.binary("lshr", c, level), const(I64, 1))
+        bit = b.binary("and", b.binary("lshr", merging, level), const(I64, 1))
         b.cond_branch(b.icmp("ne", bit, const(I64, 0)), merge, put)
         b.label(merge)
         merged = []
         for acc, slots, t, (value, _) in zip(self.accs, self.slots, self.types, phis, strict=True):
-            older = b.load(t, self._slot(slots, t, level), bytes_of(t))
+            older = b.load(t, self.slot(slots, t, level), bytes_of(t))
             merged.append(combine(f, acc.op, acc.type, older, value))
         above = b.binary("add", level, const(I64, 1))
         b.set_phi(level, at, [(const(I64, 0), before), (above, b.block)])
@@ -127,10 +141,9 @@ class Counter:
             b.set_phi(phi, where, [(first, before), (later, b.block)])
         b.branch(test)
         b.label(put)
-        for slots, t, (value, _) in zip(self.slots, self.types, phis, strict=True):
-            b.store(value, self._slot(slots, t, level), bytes_of(t))
+        self.put([value for value, _ in phis], level)
 
-    def _slot(self, slots: Val, t: Ty, level: Val) -> Val:
+    def slot(self, slots: Val, t: Ty, level: Val) -> Val:
         return self.f.b.gep(t, slots, level)
 
     def finish(self) -> list[Val]:
@@ -140,7 +153,7 @@ class Counter:
         f, out = self.f, []
         waiting = [level for level in range(self.blocks.bit_length()) if self.blocks >> level & 1]
         for acc, slots, t in zip(self.accs, self.slots, self.types, strict=True):
-            values = [f.b.load(t, self._slot(slots, t, const(I64, level)), bytes_of(t)) for level in waiting]
+            values = [f.b.load(t, self.slot(slots, t, const(I64, level)), bytes_of(t)) for level in waiting]
             result = values[0]
             for older in values[1:]:
                 result = combine(f, acc.op, acc.type, older, result)
@@ -150,20 +163,25 @@ class Counter:
 
 # rows -----------------------------------------------------------------------------------------------------------
 def _row(f: Frame, node: Reduce, accs: list[Accumulator]) -> list[Val]:
-    lanes = _lanes(node, accs)
+    lanes = row_lanes(node, accs)
     extent = node.vars[-1].extent
     rows = prod(v.extent for v in node.vars[:-1])
     block = BLOCK * lanes
     counter = Counter(f, accs, lanes, rows * -(-extent // block))
-    if row_is_lanewise(node) and f.vector is None:
-        one = _row_vectors
-    else:
-        one = _row_elements
-    _nest(f, node.vars[:-1], lambda: one(f, node, accs, lanes, counter))
+    whole = const(I64, 0), const(I64, extent)
+    nest(f, node.vars[:-1], lambda: row_blocks(f, node, accs, lanes, counter, *whole))
     return [_across(f, acc, v) for acc, v in zip(accs, counter.finish(), strict=True)]
 
 
-def _nest(f: Frame, variables: tuple[Var, ...], body: Callable[[], None]) -> None:
+def row_blocks(
+    f: Frame, node: Reduce, accs: list[Accumulator], lanes: int, counter: Counter, lo: Val, hi: Val
+) -> None:
+    """Pushes the blocks of one row that begin in ``[lo, hi)``: a multiple of blocks, or the rest of the row."""
+    one = _row_vectors if row_is_lanewise(node) and f.vector is None else _row_elements
+    one(f, node, accs, lanes, counter, lo, hi)
+
+
+def nest(f: Frame, variables: tuple[Var, ...], body: Callable[[], None]) -> None:
     """Scalar loops over the variables, outermost first."""
     if not variables:
         body()
@@ -171,7 +189,7 @@ def _nest(f: Frame, variables: tuple[Var, ...], body: Callable[[], None]) -> Non
 
     def step(i: Val, carried: list[Val]) -> list[Val]:
         with f.scope((variables[0], i)):
-            _nest(f, variables[1:], body)
+            nest(f, variables[1:], body)
         return carried
 
     f.loop(const(I64, 0), const(I64, variables[0].extent), 1, [], step)
@@ -216,7 +234,9 @@ def _pairwise(f: Frame, acc: Accumulator, parts: list[Val]) -> Val:
     return parts[0]
 
 
-def _row_vectors(f: Frame, node: Reduce, accs: list[Accumulator], lanes: int, counter: Counter) -> None:
+def _row_vectors(
+    f: Frame, node: Reduce, accs: list[Accumulator], lanes: int, counter: Counter, lo: Val, hi: Val
+) -> None:
     """Blocks of one row, W elements at a step; steps go to the `UNROLL` accumulators in turn."""
     extent = node.vars[-1].extent
     block, group = BLOCK * lanes, UNROLL * lanes
@@ -244,7 +264,7 @@ def _row_vectors(f: Frame, node: Reduce, accs: list[Accumulator], lanes: int, co
 
         return f.loop(start, hi, lanes, state, step, "row", certain=True)
 
-    def groups(start: Val, hi: Val, state: list[Val]) -> list[Val]:
+    def grouped(start: Val, hi: Val, state: list[Val]) -> list[Val]:
         if size > SMALL_BODY:
             return rotating(start, hi, state)
         return f.loop(start, hi, group, state, lambda i, carried: unrolled(i, carried, group), "row", certain=True)
@@ -255,18 +275,25 @@ def _row_vectors(f: Frame, node: Reduce, accs: list[Accumulator], lanes: int, co
 
     def whole(start: Val, carried: list[Val]) -> list[Val]:
         end = const(I64, int(start.ref) + block) if start.ref.isdigit() else f.b.binary("add", start, const(I64, block))
-        finish(groups(start, end, fresh * UNROLL))
+        finish(grouped(start, end, fresh * UNROLL))
         return carried
 
-    f.loop(const(I64, 0), const(I64, full * block), block, [], whole, "block")
-    if rest:
+    def last(_: Val, carried: list[Val]) -> list[Val]:
         start = full * block
         middle = start + rest // group * group
-        state = groups(const(I64, start), const(I64, middle), fresh * UNROLL)
+        state = grouped(const(I64, start), const(I64, middle), fresh * UNROLL)
         finish(unrolled(const(I64, middle), state, extent - middle))
+        return carried
+
+    border = const(I64, full * block)
+    f.loop(lo, f.extreme("smin", hi, border), block, [], whole, "block")
+    if rest:
+        f.loop(f.extreme("smax", lo, border), hi, block, [], last, "rest")
 
 
-def _row_elements(f: Frame, node: Reduce, accs: list[Accumulator], lanes: int, counter: Counter) -> None:
+def _row_elements(
+    f: Frame, node: Reduce, accs: list[Accumulator], lanes: int, counter: Counter, lo: Val, hi: Val
+) -> None:
     """The same tree one element at a time: element i of a block belongs to slot ``i % (UNROLL * W)`` in memory."""
     extent, group, block = node.vars[-1].extent, UNROLL * lanes, BLOCK * lanes
     b = f.b
@@ -306,19 +333,19 @@ def _row_elements(f: Frame, node: Reduce, accs: list[Accumulator], lanes: int, c
         counter.push(values)
         return carried
 
-    f.loop(const(I64, 0), const(I64, extent), block, [], one, "block")
+    f.loop(lo, hi, block, [], one, "block")
 
 
 # columns --------------------------------------------------------------------------------------------------------
-def _column(f: Frame, node: Reduce, accs: list[Accumulator], total: int) -> list[Val]:
-    """Each element (and lane) on its own: chains of BLOCK elements in joint order, combined by the counter.
+def _column(f: Frame, node: Reduce, accs: list[Accumulator], total: int, size: int) -> list[Val]:
+    """Each element (and lane) on its own: chains of `size` elements in joint order, combined by the counter.
 
     A row of the innermost variable is cut where a block ends; the unfinished chain and its length wait on the stack
     between rows. When rows hold whole blocks, or everything is one block and one row, nothing waits.
     """
     b = f.b
     inner = node.vars[-1]
-    counter = Counter(f, accs, f.lanes, -(-total // BLOCK))
+    counter = Counter(f, accs, f.lanes, -(-total // size))
     fresh = [identity(a.op, wide_type(a.type), f.lanes) for a in accs]
 
     def element(i: Val, carried: list[Val]) -> list[Val]:
@@ -331,14 +358,14 @@ def _column(f: Frame, node: Reduce, accs: list[Accumulator], total: int) -> list
 
     def aligned() -> None:
         def block(start: Val, carried: list[Val]) -> list[Val]:
-            end = f.extreme("smin", b.binary("add", start, const(I64, BLOCK)), const(I64, inner.extent))
+            end = f.extreme("smin", b.binary("add", start, const(I64, size)), const(I64, inner.extent))
             counter.push(f.loop(start, end, 1, fresh, element, "column", certain=True))
             return carried
 
-        f.loop(const(I64, 0), const(I64, inner.extent), BLOCK, [], block, "block")
+        f.loop(const(I64, 0), const(I64, inner.extent), size, [], block, "block")
 
-    if len(node.vars) == 1 or inner.extent % BLOCK == 0 or total == inner.extent:
-        _nest(f, node.vars[:-1], aligned)
+    if len(node.vars) == 1 or inner.extent % size == 0 or total == inner.extent:
+        nest(f, node.vars[:-1], aligned)
         return counter.finish()
 
     types = [v.ty for v in fresh]
@@ -363,12 +390,12 @@ def _column(f: Frame, node: Reduce, accs: list[Accumulator], total: int) -> list
         b.label(piece)
         at, place = b.phi(I64)
         old_length = b.load(I64, length, 8)
-        room = b.binary("sub", const(I64, BLOCK), old_length)
+        room = b.binary("sub", const(I64, size), old_length)
         end = f.extreme("smin", b.binary("add", at, room), const(I64, inner.extent))
         chain = [b.load(t, w, bytes_of(t)) for t, w in zip(types, waiting, strict=True)]
         chain = f.loop(at, end, 1, chain, element, "column", certain=True)
         new_length = b.binary("add", old_length, b.binary("sub", end, at))
-        b.cond_branch(b.icmp("eq", new_length, const(I64, BLOCK)), push, keep)
+        b.cond_branch(b.icmp("eq", new_length, const(I64, size)), push, keep)
         b.label(push)
         counter.push(chain)
         for value, w in zip(fresh, waiting, strict=True):
@@ -385,8 +412,8 @@ def _column(f: Frame, node: Reduce, accs: list[Accumulator], total: int) -> list
         b.cond_branch(b.icmp("slt", end, const(I64, inner.extent)), piece, done)
         b.label(done)
 
-    _nest(f, node.vars[:-1], pieces)
-    if total % BLOCK:
+    nest(f, node.vars[:-1], pieces)
+    if total % size:
         counter.push([b.load(t, w, bytes_of(t)) for t, w in zip(types, waiting, strict=True)])
     return counter.finish()
 

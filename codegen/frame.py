@@ -33,11 +33,11 @@ class Scope:
 class Frame:
     """See the module's docstring. `run` emits a list of statements here (set by `codegen.emit`)."""
 
-    def __init__(self, kernel: Kernel, target: Target, name: str, run: "Callable[[Frame, Sequence[Stmt]], None]"):
+    def __init__(self, kernel: Kernel, target: Target, module: Module, run: "Callable[[Frame, Sequence[Stmt]], None]"):
         self.kernel = kernel
         self.target = target
-        self.module = Module(target.has_fma, target.has_f16c)
-        self.b = Builder(self.module)
+        self.module = module
+        self.b = Builder(module)
         self._run = run
         self.values: dict[Value, Val] = {}
         self.results: dict[tuple[Reduce, int], Val] = {}
@@ -47,13 +47,15 @@ class Frame:
         self.vector: Var | None = None
         self.lanes = 1
         self.active: Val | None = None
+        self.full: Val | None = None  # whether all lanes are active, if that is known only when the code runs
         self.aligned = False
         self.private: Collection[Buffer] = ()
         self.buffers: dict[Buffer, Val] = {}
+        self.streamed: set[Buffer] = set()  # that are written past the caches
         self.carries: dict[Carry, Val] = {}
         self.arena: Val | None = None
+        self.ranged: Stmt | None = None  # the statement that does only the range handed over
         self._zero: Val | None = None
-        self.name = name
         self.open()
 
     def run(self, body: Sequence[Stmt]) -> None:
@@ -161,7 +163,7 @@ class Frame:
             done:  carried = phi (unless there is no guard)
         """
         b = self.b
-        literal = lo.ref.lstrip("-").isdigit() and hi.ref.lstrip("-").isdigit()
+        literal = is_literal(lo) and is_literal(hi)
         if literal and int(lo.ref) >= int(hi.ref):
             return init
         if literal and int(lo.ref) + step >= int(hi.ref):
@@ -194,8 +196,15 @@ class Frame:
         return out
 
     def extreme(self, op: str, x: Val, y: Val) -> Val:
-        """``smin`` or ``smax`` of two i64."""
+        """``smin`` or ``smax`` of two i64; of literals, a literal."""
+        if is_literal(x) and is_literal(y):
+            return const(I64, (min if op == "smin" else max)(int(x.ref), int(y.ref)))
         return self.b.intrinsic(op, x.ty, x, y)
+
+
+def is_literal(v: Val) -> bool:
+    """Whether an integer is written out."""
+    return v.ref.lstrip("-").isdigit()
 
 
 def lane_numbers(t: Ty) -> Val:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from .analysis import indices, statements
 from .clone import Clone
-from .emit import outer_loop
 from .index import Var, of
 from .loops import Buffer, InRange, Kernel, Loop
+from .parts import parts
+from .ranges import ranged
 from .split import prepare
 from .vectorize import hidden
 
@@ -23,9 +24,11 @@ def generic(kernel: Kernel, least: int = LEAST) -> Kernel:
 
     It does if the loop's variable stands inside a division, a modulus or a test, whose bounds decide what is emitted.
     """
+    if len(parts(kernel)) > 1:
+        return kernel
     prepared = prepare(kernel)
-    loop = outer_loop(prepared.body)
-    if loop is None or not least <= loop.var.extent < EXTENT:
+    loop = ranged(prepared.body)
+    if not isinstance(loop, Loop) or loop not in prepared.body or not least <= loop.var.extent < EXTENT:
         return kernel
     for s in statements(loop.body):
         if any(hidden(e, loop.var) for e in indices(s)):

@@ -11,27 +11,30 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 import llvmlite
 import llvmlite.binding as llvm
 
-from .analysis import statements
+from .analysis import buffers, statements
 from .cache import Disk, Entry, digest, source
 from .cost import operations
-from .emit import emit, outer_contract, outer_extent, scratch_bytes
+from .emit import emit, part_name, scratch_bytes, shared_bytes
 from .generic import LEAST, generic
-from .loops import Kernel, Reduce
+from .loops import Contract, Kernel, Load, Reduce, Update
+from .parts import parts
+from .ranges import extent, ranged
 from .split import prepare
 from .target import Target, from_features, level
 from .text import canonical
 
 _libraries = itertools.count(1)
 _LOCK: Final = threading.RLock()
-_CACHE: Final[dict[tuple[str, Target], "Compiled"]] = {}
+_CACHE: Final[dict[tuple[str, Target, frozenset[int]], "Compiled"]] = {}
 SIGNATURE: Final = ctypes.CFUNCTYPE(
     None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p
 )
@@ -61,31 +64,54 @@ def use_disk(disk: Disk | None) -> None:
 
 
 @dataclass(eq=False, slots=True)
-class Compiled:
-    """A kernel as machine code. `call(table, params, begin, end, status)` takes addresses as integers.
+class Function:
+    """Machine code of one part of a kernel: `call(table, params, begin, end, status)` takes addresses as integers.
 
-    `outer` is the extent that ``[begin, end)`` ranges over; `scratch` bytes are expected behind one more table entry
-    after the kernel's buffers, when not 0. `work` is a rough guess of the nanoseconds that all of it takes one
-    thread; `few`: each call repeats some work, so that few long ranges are better than many short ones. Units:
-    `seconds` of emission, compilation and linking together.
+    `outer` is the extent that ``[begin, end)`` ranges over. `work` is a rough guess of the nanoseconds that all of it
+    takes one thread; `few`: each call repeats some work, so that few long ranges are better than many short ones.
     """
 
     call: Callable[[int, int, int, int, int], None]
     address: int
-    kernel: Kernel
-    object: bytes
     outer: int
-    scratch: int
     work: int
     few: bool
+
+
+@dataclass(eq=False, slots=True)
+class Code:
+    """What runs: `functions` to be called one after the other, each with all of its range.
+
+    The table has `entries` entries, then what `more` says. Units: `seconds` of emission, compilation and linking
+    together.
+    """
+
+    functions: tuple[Function, ...]
+    entries: int
+    shared: int
+    scratch: int
     seconds: float
+
+    def more(self, memory: int) -> list[int]:
+        """The last entries of the table: in `memory`, first the `shared` bytes, then `scratch` bytes per thread."""
+        own = [memory + self.shared] if self.scratch else []
+        return [memory, *own] if self.shared else own
+
+
+@dataclass(eq=False, slots=True)
+class Compiled(Code):
+    """A kernel as machine code. `streamed`: which buffers are written past the caches."""
+
+    kernel: Kernel
+    object: bytes
+    streamed: frozenset[int]
     target: Target
     _keep: tuple[Any, ...]
 
     @property
     def llvm(self) -> str:
         """The LLVM text (emitted once more: code from the disk was not emitted in this process)."""
-        return emit(self.kernel, self.target, ENTRY)
+        return emit(self.kernel, self.target, ENTRY, self.streamed)
 
     @property
     def asm(self) -> str:
@@ -101,7 +127,14 @@ def target(name: str = "native") -> Target:
     triple = llvm.get_default_triple()
     if name != "native":
         return level(name, triple)
-    return from_features(triple, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+    return from_features(triple, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), _cache_bytes())
+
+
+def _cache_bytes(root: str = "/sys/devices/system/cpu/cpu0/cache") -> int:
+    """The size of the largest cache, as Linux tells it; elsewhere a common one."""
+    sizes = [path.read_text().strip() for path in Path(root).glob("index*/size")]
+    units = {"K": 10, "M": 20}
+    return max([int(s[:-1]) << units[s[-1]] for s in sizes if s[-1:] in units], default=32 << 20)
 
 
 @cache
@@ -168,13 +201,13 @@ def load_forever(text: str, symbols: Sequence[str], t: Target) -> list[int]:
         return addresses
 
 
-def compile_kernel(kernel: Kernel, t: Target, least: int = LEAST) -> Compiled:
+def compile_kernel(kernel: Kernel, t: Target, least: int = LEAST, kept: Collection[int] = ()) -> Compiled:
     """`kernel` as machine code for `t`; kernels of one canonical text share it, whatever their outer extent.
 
-    Outer loops shorter than `least` have code of their own.
+    Outer loops shorter than `least` have code of their own. The buffers with the numbers `kept` are read again soon.
     """
-    shared = generic(kernel, least)
-    key = (canonical(shared), t)
+    shared, streamed = generic(kernel, least), _streamed(kernel, t) - frozenset(kept)
+    key = (canonical(shared), t, streamed)
     with _LOCK:
         found = _CACHE.get(key)
         if found is None:
@@ -183,26 +216,53 @@ def compile_kernel(kernel: Kernel, t: Target, least: int = LEAST) -> Compiled:
                 del _CACHE[next(iter(_CACHE))]
     if shared is kernel:
         return found
-    return replace(found, outer=outer_extent(kernel), work=_work(kernel, t))
+    (function,) = found.functions
+    function = replace(function, outer=extent(kernel), work=_work(prepare(kernel), t))
+    return replace(found, functions=(function,))
 
 
-def _compile(kernel: Kernel, text: str, t: Target) -> Compiled:
+def _streamed(kernel: Kernel, t: Target) -> frozenset[int]:
+    """The numbers of the buffers that are written past the caches, as they would not be found there later anyway.
+
+    These are outputs of a kernel that moves more than the largest cache holds, if it does not read them itself, or
+    could not find them itself.
+    """
+    bytes_of = [b.size * b.type.bytes for b in kernel.buffers]
+    if sum(bytes_of) <= t.cache_bytes:
+        return frozenset()
+    read = {s.buffer for s in statements(kernel.body) if isinstance(s, (Load, Update))}
+    return frozenset(
+        i
+        for i, (b, size) in enumerate(zip(kernel.buffers, bytes_of, strict=True))
+        if b.role == "out" and (b not in read or size > t.cache_bytes)
+    )
+
+
+def _compile(kernel: Kernel, text: str, t: Target, streamed: frozenset[int]) -> Compiled:
     start = time.perf_counter()
-    key = b"" if _disk is None else _key(text, t)
+    key = b"" if _disk is None else _key(f"{text}\nstreamed: {sorted(streamed)}", t)
     entry = None if _disk is None else _disk.load(key)
     if entry is None:
         counts.built += 1
-        facts = outer_extent(kernel), scratch_bytes(kernel, t), _work(kernel, t), int(_few(kernel))
-        entry = Entry(facts, assemble(emit(kernel, t, ENTRY), t))
+        facts = [shared_bytes(kernel), scratch_bytes(kernel, t)]
+        for part in parts(kernel):
+            facts += extent(part), _work(part, t), int(_few(part))
+        entry = Entry(tuple(facts), assemble(emit(kernel, t, ENTRY, streamed), t))
         if _disk is not None:
             _disk.store(key, entry)
     else:
         counts.disk_hits += 1
-    outer, scratch, work, few = entry.facts
-    address, keep = link(entry.image, ENTRY, t)
-    call = SIGNATURE(address)
+    shared, scratch, *each = entry.facts
+    symbols = [part_name(ENTRY, i) for i in range(len(each) // 3)]
+    addresses, keep = _link(entry.image, symbols, t)
+    made = [
+        Function(SIGNATURE(address), address, outer, work, bool(few))
+        for address, outer, work, few in zip(addresses, each[::3], each[1::3], each[2::3], strict=True)
+    ]
     seconds = time.perf_counter() - start
-    return Compiled(call, address, kernel, entry.image, outer, scratch, work, bool(few), seconds, t, (keep,))
+    return Compiled(
+        tuple(made), len(kernel.buffers), shared, scratch, seconds, kernel, entry.image, streamed, t, (keep,)
+    )
 
 
 @cache
@@ -215,17 +275,19 @@ def _key(text: str, t: Target) -> bytes:
     return digest((text, repr(t), _versions()))
 
 
-def _work(kernel: Kernel, t: Target) -> int:
+def _work(part: Kernel, t: Target) -> int:
     """Nanoseconds one thread takes, very roughly: its bytes at the speed of a cache, or its operations on vectors."""
-    moved = sum(b.size * b.type.bytes for b in kernel.buffers) // 20
-    return max(moved, operations(kernel) * 4 // t.vector_bytes)
+    moved = sum(b.size * b.type.bytes for b in set(buffers(part.body))) // 20
+    return max(moved, operations(part) * 4 // t.vector_bytes)
 
 
-def _few(kernel: Kernel) -> bool:
-    """Contractions pack once per range; column reductions read whole rows only in wide ranges."""
-    body = prepare(kernel).body
-    columns = any(isinstance(s, Reduce) and s.tree == "column" for s in statements(body))
-    return columns or outer_contract(body) is not None
+def _few(part: Kernel) -> bool:
+    """Contractions pack once per range; column reductions, and loops around that each range repeats, want wide ones."""
+    if part.partials:
+        return False
+    columns = any(isinstance(s, Reduce) and s.tree == "column" for s in statements(part.body))
+    found = ranged(part.body)
+    return columns or isinstance(found, Contract) or found not in part.body
 
 
 def clear() -> None:

@@ -17,6 +17,7 @@ Meaning that every emitter keeps
     counter's remaining levels from the lowest up; at last the W lanes pairwise, lane j with lane j + W/2, and so on.
   - ``tree="column"``: every element is its own lane: blocks of BLOCK consecutive r are added one after the other,
     and combined by the same binary counter.
+  - ``tree="subtrees"``: as "column", but every element is a block by itself.
   A lane that has no element contributes -0.0. ``prod`` uses the same trees with 1; ``max`` and ``min`` (nan
   propagates, -0 < +0) and every integer reduction may use any order. An empty reduction gives the identity
   (sum 0, prod 1, max -inf or the smallest integer, min +inf or the largest).
@@ -44,7 +45,10 @@ CONTRACT_BLOCK: Final = 256  # k steps accumulated by one chain of fused multipl
 
 @dataclass(eq=False, slots=True)
 class Buffer:
-    """`size` elements of `type` in memory. `role`: ``in``, ``out``, ``inout`` (kernel arguments) or ``scratch``."""
+    """`size` elements of `type` in memory.
+
+    `role`: ``in``, ``out``, ``inout`` (kernel arguments), ``scratch`` (of a call) or ``shared`` (of all calls).
+    """
 
     type: Type
     size: int
@@ -229,7 +233,9 @@ Stmt = Union[Const, Load, Apply, IndexValue, InRange, Check, Reduce, Result, Adv
 class Kernel:
     """A named kernel: arguments in call order, scratch buffers, parameters, body.
 
-    `prepared`: the loops are as they will be emitted (`codegen.split.prepare`).
+    `prepared`: the loops are as they will be emitted (`codegen.split.prepare`). A part of a kernel (`codegen.parts`)
+    has `shared` memory besides, which all threads and parts see; with `partials` its one reduction leaves the subtrees
+    of its tree there.
     """
 
     name: str
@@ -238,3 +244,5 @@ class Kernel:
     body: "list[Stmt]"
     scratch: tuple[Buffer, ...] = ()
     prepared: bool = False
+    shared: tuple[Buffer, ...] = ()
+    partials: tuple[Buffer, ...] = ()

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from . import avx512
 from .builder import Builder, Val
 from .number import SPECS, Num, fma, horner
 
@@ -86,6 +87,9 @@ def exp(b: Builder, v: Val) -> Val:
     x = x.at_most(c.highest).at_least(c.lowest)
     shifted, r = reduce(x, c)
     p = fma(r * r, horner(r, c.polynomial), r) + 1.0
+    at_once = avx512.scale(b, p.v, (shifted - c.magic).v)
+    if at_once is not None:
+        return at_once
     n = shifted.bits()
     half = (n >> 1) << fraction
     rest = (n << fraction) - half
@@ -123,7 +127,8 @@ def expm1(b: Builder, v: Val) -> Val:
 def tanh(b: Builder, v: Val) -> Val:
     """(1 - e) / (1 + e) with e = e^(-2|x|), with the sign of x. Tiny x are exact: 1 - e is then 2|x|."""
     x = Num(b, v)
-    s, r, r2, p = scaled((x.abs() * -2.0).at_least(-EXP[v.ty.bits].below_one))
+    a = -x.abs()
+    s, r, r2, p = scaled((a + a).at_least(-EXP[v.ty.bits].below_one))
     q = fma(r2, p, r)
     # In float32 the plain sum, which is two instructions shorter, stays below 2 ulp.
     difference = fma(s, q, s - 1.0) if v.ty.bits == 32 else sum_with_error(s - 1.0, s, r, r2 * p)

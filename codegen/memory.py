@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from . import address
-from .builder import Ty, Val, const, ty
+from .builder import I64, Ty, Val, const, ty
 from .combine import COMBINE, COMBINE_BOOL
 from .frame import Frame, first_lanes
 from .index import Index, unmask
@@ -13,6 +13,7 @@ from .loops import Buffer, Load, Stmt, Store, Update
 from .ops import emit_op, to_memory, to_register
 from .scalar import Type
 
+MIN_STREAM = 16  # bytes of a vector that can be stored past the caches
 MAX_STRIDE = 4  # steps up to which strided elements are read and written as whole vectors and shuffled
 
 
@@ -157,16 +158,42 @@ def _store_interleaved(f: Frame, nodes: Sequence[Store]) -> None:
             out = b.shuffle(out, values[k], [lanes + p // step if p % step == k else i for i, p in enumerate(places)])
         mask = None if guard is None else b.shuffle(guard, None, [p // step for p in places])
         where = address.pointer(f, first.buffer, first.index + number * lanes, out.ty.scalar())
-        _store_vector(f, out, where, first.buffer.type.bytes, mask)
+        store_vector(f, out, where, first.buffer.type.bytes, mask)
 
 
-def _store_vector(f: Frame, value: Val, where: Val, align: int, guard: Val | None) -> None:
+def store_vector(f: Frame, value: Val, where: Val, align: int, guard: Val | None) -> None:
     if guard is None:
         f.b.store(value, where, align)
         return
     name = f"llvm.masked.store.{value.ty.suffix}.p0"
     f.b.declare(name, "void", f"{value.ty.ll}, ptr, i32, {guard.ty.ll}")
     f.b.lines.append(f"  call void @{name}({value!r}, {where!r}, i32 {align}, {guard!r})")
+
+
+def _stream(f: Frame, value: Val, where: Val, align: int, guard: Val | None) -> None:
+    """A store past the caches where the address is aligned and no lane is missing; else an ordinary one.
+
+    Halves are rounded by the instruction that stores them, which has no such form.
+    """
+    b = f.b
+    size = min(value.ty.bits * value.ty.lanes // 8, f.target.vector_bytes)
+    half = value.ty.kind == "f" and value.ty.bits == 16
+    if half or size < MIN_STREAM or size & (size - 1) or (guard is not None and f.full is None):
+        store_vector(f, value, where, align, guard)
+        return
+    low = b.binary("and", b.convert("ptrtoint", where, I64), const(I64, size - 1))
+    fits = b.icmp("eq", low, const(I64, 0))
+    if guard is not None and f.full is not None:
+        fits = b.binary("and", fits, f.full)
+    past, through, done = b.fresh_label("past"), b.fresh_label("through"), b.fresh_label("stored")
+    b.cond_branch(fits, past, through)
+    b.label(past)
+    b.stream(value, where, size)
+    b.branch(done)
+    b.label(through)
+    store_vector(f, value, where, align, guard)
+    b.branch(done)
+    b.label(done)
 
 
 def _write(f: Frame, buffer: Buffer, e: Index, value: Val) -> None:
@@ -194,7 +221,11 @@ def _write(f: Frame, buffer: Buffer, e: Index, value: Val) -> None:
         guard = None if guard is None else b.shuffle(guard, None, backwards)
         e = e + (1 - f.lanes)
     if step in (1, -1):
-        _store_vector(f, value, address.pointer(f, buffer, e, element), align, guard)
+        where = address.pointer(f, buffer, e, element)
+        if buffer in f.streamed:
+            _stream(f, value, where, align, guard)
+        else:
+            store_vector(f, value, where, align, guard)
         return
     where = _pointers(f, buffer, e, element)
     guard = guard or const(ty("i", 1, f.lanes), True)

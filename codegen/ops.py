@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from . import soft
+from . import avx512, soft
 from .builder import I1, Builder, Ty, Val, const, register_type, ty
 from .math import FUNCTIONS
 from .scalar import OPS, Type
@@ -344,6 +344,18 @@ def _intrinsic(name: str) -> Emitter:
     return lambda b, *args: b.intrinsic(name, args[0].ty, *args)
 
 
+def _extreme(name: str, which: int) -> Emitter:
+    """The larger or smaller of two floats, NaN if either is."""
+
+    def emit(b: Builder, x: Val, y: Val) -> Val:
+        found = avx512.select(b, which, x, y)
+        if found is None:
+            return b.intrinsic(name, x.ty, x, y)
+        return b.select(b.fcmp("uno", x, y), b.binary("fadd", x, y), found)
+
+    return emit
+
+
 def _same(_: Builder, x: Val) -> Val:
     return x
 
@@ -418,8 +430,8 @@ _FLOAT: Final[dict[str, Emitter]] = {
     "div": _instruction("fdiv"),
     "idiv": lambda b, x, y: _float_division(b, x, y)[0],
     "mod": lambda b, x, y: _float_division(b, x, y)[1],
-    "max": _intrinsic("maximum"),
-    "min": _intrinsic("minimum"),
+    "max": _extreme("maximum", avx512.MAX),
+    "min": _extreme("minimum", avx512.MIN),
     "lt": lambda b, x, y: b.fcmp("olt", x, y),
     "eq": lambda b, x, y: b.fcmp("oeq", x, y),
     "where": _BITS["where"],

@@ -19,7 +19,7 @@ from functools import lru_cache
 from itertools import pairwise
 from math import gcd, lcm, prod
 
-from .analysis import indices, is_leaf, statements
+from .analysis import indices, is_leaf, sole, statements
 from .coalesce import coalesce
 from .combine import COMBINE, COMBINE_BOOL, wide_type
 from .fold import Fold, is_zero, prune
@@ -59,7 +59,7 @@ def prepare(kernel: Kernel) -> Kernel:
         return kernel
     kernel = coalesce(kernel)
     if _concerned(kernel.body):
-        inner = sum(1 for s in kernel.body if not isinstance(s, Const)) > 1
+        inner = sole(kernel.body) is None
         for split in (_Phases(inner), _Borders(inner)):
             kernel = replace(kernel, body=prune(split.body(kernel.body)))
     return replace(kernel, prepared=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from .analysis import is_leaf, statements
-from .emit import outer_extent, outer_loop
 from .generic import generic
 from .index import of, unmask
 from .loops import Buffer, Check, Contract, Kernel, Load, Loop, Reduce, Store, Update
+from .ranges import extent, ranged
 from .text import canonical
 
 
@@ -24,9 +24,11 @@ def in_place(kernel: Kernel) -> list[tuple[int, int]]:
     """Pairs of a buffer that is read and one that is written that may be the same memory.
 
     They have as many elements of the same size, and each turn of the loops reads no element but the one that it writes,
-    and before that.
+    and before that. What stands beside loops is done again by every range of them, so it must find what it reads
+    unchanged.
     """
     accesses: dict[Buffer, list[tuple[int, int, Load | Store]]] = {}
+    beside = not all(is_leaf(s) for s in kernel.body)
     bodies = [kernel.body]
     for scope in bodies:
         for at, s in enumerate(scope):
@@ -41,6 +43,8 @@ def in_place(kernel: Kernel) -> list[tuple[int, int]]:
         if b.role != "out" or len(stores) > 1:
             continue
         ((scope_id, last, store),) = stores
+        if beside and scope_id == id(kernel.body):
+            continue
         for a, loads in accesses.items():
             alike = a.role == "in" and (a.size, a.type.bytes) == (b.size, b.type.bytes)
             if alike and all(i == scope_id and at < last and unmask(s.index) == store.index for i, at, s in loads):
@@ -54,12 +58,12 @@ def streamed(kernel: Kernel) -> tuple[int, tuple[bool, ...]] | None:
     shared = generic(kernel, 1)
     if shared is kernel or kernel.scratch:
         return None
-    loop = outer_loop(shared.body)
-    assert loop is not None
+    loop = ranged(shared.body)
+    assert isinstance(loop, Loop)
     if not all(is_leaf(s) and not isinstance(s, (Check, Update)) for s in loop.body):
         return None
     places: dict[Buffer, bool] = {}
     for s in statements(shared.body):
         if isinstance(s, (Load, Store)):
             places[s.buffer] = places.get(s.buffer, True) and unmask(s.index) == of(loop.var)
-    return outer_extent(kernel), tuple(places.get(b, False) for b in shared.buffers)
+    return extent(kernel), tuple(places.get(b, False) for b in shared.buffers)

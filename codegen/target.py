@@ -11,7 +11,10 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An instruction set. `masks`: masked vector loads and stores of every type are single instructions."""
+    """An instruction set. `masks`: masked vector loads and stores of every type are single instructions.
+
+    `cache_bytes`: of the largest cache.
+    """
 
     name: str
     triple: str
@@ -22,6 +25,7 @@ class Target:
     has_fma: bool
     has_f16c: bool
     masks: bool
+    cache_bytes: int = 32 << 20
 
 
 LEVELS: Final = {  # name -> (vector bytes, vector registers, fma and f16c, masks)
@@ -39,8 +43,8 @@ def level(name: str, triple: str) -> Target:
     return Target(name, triple, name, "", vector_bytes, registers, has_fma, has_fma, masks)
 
 
-def from_features(triple: str, cpu: str, features: str) -> Target:
-    """The target that a host's LLVM feature string describes."""
+def from_features(triple: str, cpu: str, features: str, cache_bytes: int) -> Target:
+    """The target that a host's LLVM feature string and cache describe."""
     have = {feature[1:] for feature in features.split(",") if feature.startswith("+")}
     if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= have:
         width, registers, fma, masks = LEVELS["x86-64-v4"]
@@ -50,4 +54,4 @@ def from_features(triple: str, cpu: str, features: str) -> Target:
         width, registers, fma, masks = 16, 32, True, False
     else:
         width, registers, fma, masks = LEVELS["x86-64-v2"]
-    return Target("native", triple, cpu, features, width, registers, fma, fma, masks)
+    return Target("native", triple, cpu, features, width, registers, fma, fma, masks, cache_bytes)

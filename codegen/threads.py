@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from . import jit
-from .jit import Compiled
+from .jit import Code, Function
 from .pool import ENTRIES, MOST, SLEEPERS, STATE_BYTES, pool_text
 
 LEAST: Final = 8_000  # nanoseconds of work below which even a spinning worker is no help
@@ -127,34 +127,39 @@ def pool() -> Pool | None:
         return _pool
 
 
-def shares(code: Compiled) -> int:
+def shares(code: Code) -> int:
     """How many threads may be inside one call of `code`, each with its own scratch area."""
-    return 1 if code.outer < 2 or code.work < LEAST else size()
+    return size() if any(function.outer > 1 and function.work >= LEAST for function in code.functions) else 1
 
 
-def call(code: Compiled, entries: int, areas: int, table: int, params: int, status: int) -> None:
-    """Runs all of `code`, on several threads where that is faster.
-
-    The table has `entries` entries; with scratch, the last is the address of `areas` areas one after another.
-    """
-    if areas > 1:
-        found = _pool or pool()
-        if found is not None and found.threads <= areas and code.work >= found.least():
-            chunks, grain = _cut(code, found.threads)
-            found.run(found.state, code.address, code.outer, chunks << 32 | grain, table, params, entries,
-                      code.scratch, status)  # fmt: skip
-            return
-    code.call(table, params, 0, code.outer, status)
+def memory(code: Code) -> int:
+    """Bytes of memory that a call of `code` needs; `code.more` says where in the table they go."""
+    return code.shared + code.scratch * shares(code)
 
 
-def _cut(code: Compiled, threads: int) -> tuple[int, int]:
+def call(code: Code, table: int, params: int, status: int) -> None:
+    """Runs all of `code`, each function on several threads where that is faster. The memory is as `memory` says."""
+    areas = shares(code)
+    entries = code.entries + (code.shared > 0) + (code.scratch > 0)
+    for function in code.functions:
+        if areas > 1 and function.outer > 1 and function.work >= LEAST:
+            found = _pool or pool()
+            if found is not None and found.threads <= areas and function.work >= found.least():
+                chunks, grain = _cut(function, found.threads)
+                found.run(found.state, function.address, function.outer, chunks << 32 | grain, table, params, entries,
+                          code.scratch, status)  # fmt: skip
+                continue
+        function.call(table, params, 0, function.outer, status)
+
+
+def _cut(function: Function, threads: int) -> tuple[int, int]:
     """Into how many chunks the outer range goes, and of which number of iterations each is a multiple."""
-    if code.few:
-        return min(threads, code.outer), 1
-    chunks = min(max(code.work // CHUNK, 4), CHUNKS)
-    if code.outer >= 2 * GRAIN * chunks:
+    if function.few:
+        return min(threads, function.outer), 1
+    chunks = min(max(function.work // CHUNK, 4), CHUNKS)
+    if function.outer >= 2 * GRAIN * chunks:
         return chunks, GRAIN
-    return min(chunks, code.outer), 1
+    return min(chunks, function.outer), 1
 
 
 def available() -> int:

@@ -57,7 +57,7 @@ def _lanewise(body: Sequence[Stmt], var: Var, dependence: Dependence, top: bool)
     for s in body:
         match s:
             case Reduce():
-                if s.tree != "column" or not _lanewise(s.body, var, dependence, top=False):
+                if s.tree == "row" or not _lanewise(s.body, var, dependence, top=False):
                     return False
             case Loop():
                 if not _lanewise(s.body, var, dependence, top=False) or not _unit_strides(s.body, var):

@@ -247,7 +247,7 @@ class _Verifier:
 
     def _reduce(self, s: Reduce) -> None:
         self.need(bool(s.vars) and bool(s.accumulators), "reduce: expected variables and accumulators")
-        self.need(s.tree in ("row", "column"), f"reduce: expected row or column, got {s.tree}")
+        self.need(s.tree in ("row", "column", "subtrees"), f"reduce: expected row, column or subtrees, got {s.tree}")
         with self.scope(*s.vars), self._carries(()):
             self.body(s.body)
             for a in s.accumulators:

@@ -110,8 +110,8 @@ class _Kernel:
     """
 
     __slots__ = (
-        "allocates", "call", "code", "entries", "keep", "large", "moving", "outer", "params", "releases", "replaces",
-        "scratch", "table", "table_at", "threads",
+        "allocates", "call", "code", "keep", "large", "moving", "outer", "params", "releases", "replaces", "table",
+        "table_at", "threads",
     )  # fmt: skip
 
     def __init__(self, step: Any, code: Any, c: Canonical, fixed: dict[int, Buffer]) -> None:
@@ -119,7 +119,7 @@ class _Kernel:
 
         words = code.frame if step.parts else (0,) * len(step.arguments)
         slots = code.slots if step.parts else range(len(words))
-        table = (ctypes.c_uint64 * (len(words) + 1))(*words)
+        table = (ctypes.c_uint64 * (len(words) + 2))(*words)
         self.moving: list[tuple[int, int, int]] = []
         for slot, (place, offset) in zip(slots, step.arguments):
             if place in fixed:
@@ -130,20 +130,21 @@ class _Kernel:
         params = (ctypes.c_uint64 * len(bits))(*bits)
         self.table, self.table_at = table, ctypes.addressof(table)
         self.params = ctypes.addressof(params)
-        self.code, self.call, self.outer, self.scratch = code, code.call, code.outer, code.scratch
-        self.entries = len(words) + (1 if code.scratch else 0)
-        self.large = bool(code.scratch) or (code.outer > 1 and code.work >= threads.LEAST)
+        first = code.functions[0]
+        self.code, self.call, self.outer = code, first.call, first.outer
+        self.large = bool(code.shared or code.scratch) or (first.outer > 1 and first.work >= threads.LEAST)
         self.threads = threads
         self.allocates, self.releases, self.replaces = step.allocates, step.releases, step.replaces
         self.keep = params
 
     def run(self, status_at: int) -> None:
         """A call of a large kernel, on as many threads as are of use."""
-        areas = self.threads.shares(self.code)
-        if self.scratch:
-            scratch = workspace(self.scratch * areas)
-            self.table[self.entries - 1] = scratch.address
-        self.threads.call(self.code, self.entries, areas, self.table_at, self.params, status_at)
+        code = self.code
+        if needed := self.threads.memory(code):
+            scratch = workspace(needed)
+            for i, address in enumerate(code.more(scratch.address), code.entries):
+                self.table[i] = address
+        self.threads.call(code, self.table_at, self.params, status_at)
 
 
 class _Program:

@@ -104,15 +104,14 @@ def run(plan: Plan, c: Canonical, observe: Observer | None = None) -> list[Buffe
             table = [arrays[p].address + offset for p, offset in step.arguments]  # type: ignore[union-attr]
             if step.parts:
                 table = code.table(table)
-            areas = threads.shares(code)
-            if code.scratch:
-                scratch = workspace(code.scratch * areas)
-                table.append(scratch.address)
+            if needed := threads.memory(code):
+                scratch = workspace(needed)
+                table += code.more(scratch.address)
             pointers = (ctypes.c_uint64 * len(table))(*table)
             bits = [c.parameters[i] for i in step.parameters]
             params = (ctypes.c_uint64 * len(bits))(*bits)
             at = ctypes.addressof(pointers), ctypes.addressof(params), status_address
-            threads.call(code, len(table), areas, *at)
+            threads.call(code, *at)
             if status.value:
                 _raise_index_error(step, status.value, plan, c, arrays)
         stats.kernels_run += 1
@@ -133,10 +132,11 @@ def compiled(step: Step) -> Any:
     jit, _ = _code_generator()
     target = jit.target(config.target)
     parts = []
-    for part in step.kernels:
+    for k, part in enumerate(step.kernels):
         assert part.lowered is not None
         built, from_disk = jit.counts.built, jit.counts.disk_hits
-        code = jit.compile_kernel(part.lowered.kernel, target, *((1,) if step.parts else ()))
+        kept = [i for i, v in enumerate(step.passed[k]) if v is not None] if step.passed else ()
+        code = jit.compile_kernel(part.lowered.kernel, target, 1 if step.parts else jit.LEAST, kept)
         if jit.counts.built > built:
             stats.kernels_built += 1
             stats.compile_seconds += code.seconds

@@ -13,6 +13,7 @@ import numpy as np
 from codegen import jit
 from codegen.loops import Buffer, Kernel, Param, Stmt
 from codegen.scalar import B1, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, Type
+from codegen.target import Target
 from codegen.verify import verify
 
 NUMPY = {
@@ -44,9 +45,9 @@ class Guarded:
         ctypes.memmove(out.ctypes.data, self.address, out.nbytes)
 
 
-def compiled(kernel: Kernel, target: str | None = None) -> jit.Compiled:
+def compiled(kernel: Kernel, target: str | Target | None = None) -> jit.Compiled:
     verify(kernel)
-    return jit.compile_kernel(kernel, jit.target(target or TARGET))
+    return jit.compile_kernel(kernel, target if isinstance(target, Target) else jit.target(target or TARGET))
 
 
 def execute(
@@ -54,21 +55,22 @@ def execute(
     *arrays: np.ndarray,
     params: Sequence[np.generic] = (),
     splits: Sequence[int] = (),
-    target: str | None = None,
+    target: str | Target | None = None,
 ) -> int:
     """Runs the kernel on guarded copies, writes back every array, and returns the status word."""
     status = 0
     code = compiled(kernel, target)
     for front in (True, False):
         guarded = [Guarded(a, front) for a in arrays]
-        scratch = Guarded(np.full(code.scratch, 255, np.uint8), front)
-        table = (ctypes.c_void_p * (len(arrays) + 1))(*(g.address for g in guarded), scratch.address)
+        scratch = Guarded(np.full(code.shared + code.scratch, 255, np.uint8), front)
+        table = (ctypes.c_void_p * (len(arrays) + 2))(*(g.address for g in guarded), *code.more(scratch.address))
         block = b"".join(np.asarray(p).tobytes().ljust(8, b"\0") for p in params).ljust(8, b"\0")
         holder = ctypes.create_string_buffer(block, len(block))
         word = ctypes.c_int32(0)
-        edges = [0, *(s for s in splits if s < code.outer), code.outer]
-        for begin, end in itertools.pairwise(edges):
-            code.call(ctypes.addressof(table), ctypes.addressof(holder), begin, end, ctypes.addressof(word))
+        for part in code.functions:
+            edges = [0, *(s for s in splits if s < part.outer), part.outer]
+            for begin, end in itertools.pairwise(edges):
+                part.call(ctypes.addressof(table), ctypes.addressof(holder), begin, end, ctypes.addressof(word))
         status = word.value
         results = [np.empty(g.shape, g.dtype) for g in guarded]
         for g, r in zip(guarded, results, strict=True):

@@ -7,9 +7,9 @@ import pytest
 from kernel_tools import NUMPY, buffer, compiled, execute, kernel, same_bits, sample
 
 from codegen.coalesce import coalesce
-from codegen.emit import outer_extent
 from codegen.index import ZERO, Datum, Index, Var, constant, flatten, floordiv, masked, mod, of
 from codegen.loops import Apply, Check, Const, IndexValue, InRange, Load, Loop, Param, Store
+from codegen.ranges import extent as outer_extent
 from codegen.scalar import B1, F16, F32, F64, I32, I64, TYPES, U8, Type
 
 SIZES = (0, 1, 7, 16, 17, 1000)
@@ -270,3 +270,27 @@ def test_permuted_nests_stay() -> None:
     source, result = sample(F32, (5, 6, 7)), np.zeros((6, 5, 7), np.float32)
     execute(k, source, result, splits=(1, 4))
     assert same_bits(result, source.transpose(1, 0, 2).copy())
+
+
+def test_scalars_before_a_loop_are_computed_by_every_range() -> None:
+    n, i = 1000, Var(1000)
+    x, s, y, t = buffer(F32, n), buffer(F32, 1), buffer(F32, n, "out"), buffer(F32, 1, "out")
+    scale = Load(F32, s, ZERO)
+    root = Apply("sqrt", F32, (scale,))
+    a = Load(F32, x, of(i))
+    product = Apply("mul", F32, (a, root))
+    body = [scale, root, Store(t, ZERO, root), Loop(i, [a, product, Store(y, of(i), product)])]
+    k = kernel(body, x, s, y, t)
+    assert outer_extent(k) == n
+    source, result, stored = sample(F32, n), np.zeros(n, np.float32), np.zeros(1, np.float32)
+    execute(k, source, np.float32([3]), result, stored, splits=(17, 500))
+    assert same_bits(result, source * np.sqrt(np.float32(3))) and stored[0] == np.sqrt(np.float32(3))
+
+
+def test_a_scalar_that_the_loop_overwrites_is_read_once() -> None:
+    i = Var(100)
+    y = buffer(F32, 100, "inout")
+    first = Load(F32, y, ZERO)
+    a = Load(F32, y, of(i))
+    total = Apply("add", F32, (a, first))
+    assert outer_extent(kernel([first, Loop(i, [a, total, Store(y, of(i), total)])], y)) == 1

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from kernel_tools import NUMPY, buffer, execute, kernel, same_bits, sample
 
-from codegen.emit import outer_extent
 from codegen.index import Datum, Index, Var, flatten, of
 from codegen.loops import Advance, Carry, Check, Const, Load, Loop, Store, Update
+from codegen.ranges import extent as outer_extent
 from codegen.scalar import F16, F32, F64, I32, I64, Type
 
 SCAN = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}

@@ -18,6 +18,7 @@ FUNCTIONS = {
     "rows": lambda x: ad.softmax(x * 1.3, axis=-1),
     "row sums": lambda x: (x * 1.9).sum(axis=-1),
     "gather": lambda x: x[:, ad.tensor([2, 0, 1, 1])] * 2.3,
+    "scalars first": lambda x: x * 1.1 + ad.exp(ad.tensor(0.5) * 2),
 }
 
 

@@ -156,7 +156,7 @@ FAULTS: dict[str, tuple[Callable[[Parts], Kernel], str]] = {
     ),
     "update unwritten": (lambda q: q.loop(q.a, Update("sum", q.y, of(q.i), q.a)), "read before it is written"),
     "reduce operation": (lambda q: reduction(q, op="mean"), "expected sum, prod, max or min, got mean"),
-    "reduce tree": (lambda q: reduction(q, tree="tile"), "expected row or column, got tile"),
+    "reduce tree": (lambda q: reduction(q, tree="tile"), "expected row, column or subtrees, got tile"),
     "reduce type": (lambda q: reduction(q, type=F64), "sum: expected f64, got f32"),
     "reduce variables": (lambda q: reduction(q, variables=()), "expected variables and accumulators"),
     "result number": (lambda q: reduction(q, k=1), "there is no number 1"),

@@ -377,7 +377,7 @@ def signatures():
 def aarch64() -> Target:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-    return from_features("aarch64-unknown-linux-gnu", "generic", "")
+    return from_features("aarch64-unknown-linux-gnu", "generic", "", 1 << 20)
 
 
 @pytest.mark.parametrize("level", [*LEVELS, "aarch64"])

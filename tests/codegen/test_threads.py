@@ -42,13 +42,12 @@ def any_size(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def launch(code: jit.Compiled, *arrays: np.ndarray) -> int:
-    areas = threads.shares(code)
-    memory = np.empty(code.scratch * areas + 64, np.uint8)
+    memory = np.empty(threads.memory(code) + 64, np.uint8)
     scratch = -(-memory.ctypes.data // 64) * 64
-    table = (ctypes.c_void_p * (len(arrays) + 1))(*(a.ctypes.data for a in arrays), scratch)
+    table = (ctypes.c_void_p * (len(arrays) + 2))(*(a.ctypes.data for a in arrays), *code.more(scratch))
     params, status = ctypes.c_int64(0), ctypes.c_int32(0)
     at = ctypes.addressof(table), ctypes.addressof(params), ctypes.addressof(status)
-    threads.call(code, len(table), areas, *at)
+    threads.call(code, *at)
     return status.value
 
 

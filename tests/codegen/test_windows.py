@@ -9,10 +9,10 @@ from test_emit_contract import chained, product
 
 from codegen import jit
 from codegen.analysis import statements
-from codegen.emit import prepare
 from codegen.index import Var, flatten, masked, of
 from codegen.loops import Acc, Apply, Contract, InRange, Kernel, Load, Store
 from codegen.scalar import B1, F32
+from codegen.split import prepare
 from codegen.windows import windows
 
 
@@ -144,7 +144,7 @@ def test_convolutions_have_the_defined_bits(name: str, swapped: bool) -> None:
 
 @pytest.mark.parametrize("name", ["padded", "many strips", "one axis"])
 def test_units_can_be_split(name: str) -> None:
-    assert compiled(FORMS[name].kernel()).outer > 1
+    assert compiled(FORMS[name].kernel()).functions[0].outer > 1
     run(FORMS[name], False, (1, 3))
 
 

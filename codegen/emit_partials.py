@@ -1,0 +1,153 @@
+"""The first half of a large row reduction, for several threads: what complete subtrees of its tree come to.
+
+The binary counter combines blocks 2^k i to 2^k (i + 1) - 1 among themselves before anything else, so these subtrees
+can be computed in any order. A *unit*, one step of the range handed over, is a run of blocks that begins at a multiple
+of 2^k; it leaves its subtrees, W lanes each, in memory. The last of all is completed by absent blocks, which change
+nothing. A row reduction over the subtrees, each one block, then gives what the whole reduction is: `codegen.parts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from .builder import I64, Val, const
+from .combine import identity, wide_type
+from .emit_reduce import Counter, groups, nest, row_blocks, row_lanes
+from .frame import Frame
+from .loops import BLOCK, Accumulator, Buffer, Reduce
+
+UNIT = 32  # blocks in a unit, about
+UNITS = 512  # from which units are larger, so that few subtrees are left
+LEAST = 64  # blocks from which a reduction is worth cutting
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """How a row reduction is cut: `count` units of `size` turns of the outermost variable, if `rows`, else of `size`
+    blocks of a row. `level` is k; there are `subtrees` in all.
+    """
+
+    rows: bool
+    size: int
+    level: int
+    count: int
+    subtrees: int
+    lanes: int
+
+
+def units(node: Reduce) -> Units | None:
+    """The units of a reduction; None if it is too small or has no tree of rows alone."""
+    if node.tree != "row" or len(groups(node)) > 1 or any(a.type.kind == "b" for a in node.accumulators):
+        return None
+    *outer, inner = (v.extent for v in node.vars)
+    lanes = row_lanes(node, list(node.accumulators))
+    row = -(-inner // (BLOCK * lanes))
+    blocks = prod(outer) * row
+    if blocks < LEAST:
+        return None
+    size = UNIT
+    while blocks > UNITS * size:
+        size *= 2
+    if outer and outer[0] >= LEAST:
+        turn = blocks // outer[0]
+        turns = max(size // (1 << (turn - 1).bit_length()), 1)
+        level = _twos(turn * turns)
+        return Units(True, turns, level, -(-outer[0] // turns), -(-blocks >> level), lanes)
+    level = _twos(size) if prod(outer) == 1 else min(_twos(row), _twos(size))
+    return Units(False, size, level, prod(outer) * -(-row // size), -(-blocks >> level), lanes)
+
+
+def _twos(n: int) -> int:
+    """How often 2 divides n."""
+    return (n & -n).bit_length() - 1
+
+
+class _Subtrees(Counter):
+    """A counter of the blocks of one unit whose complete subtrees go to memory, the first as number `first`."""
+
+    def __init__(self, f: Frame, accs: list[Accumulator], u: Units, into: Sequence[Buffer]) -> None:
+        super().__init__(f, accs, u.lanes, max(1 << u.level, 2))
+        self.level, self.lanes, self.into = u.level, u.lanes, into
+        self.low = const(I64, (1 << u.level) - 1)
+        self.first = const(I64, 0)
+
+    def start(self, first: Val) -> None:
+        self.first = first
+        self.f.b.store(const(I64, 0), self.count, 8)
+
+    def merging(self) -> Val:
+        return self.f.b.binary("and", self.number, self.low)
+
+    def put(self, values: list[Val], level: Val) -> None:
+        b = self.f.b
+        number = b.binary("add", self.first, b.binary("lshr", self.number, const(I64, self.level)))
+        at = b.binary("mul", number, const(I64, self.lanes))
+        complete = b.icmp("eq", level, const(I64, self.level))
+        for slots, t, into, value in zip(self.slots, self.types, self.into, values, strict=True):
+            subtree = b.gep(t.scalar(), self.f.buffers[into], at)
+            where = b.select(complete, subtree, self.slot(slots, t, level))
+            b.store(value, where, into.type.bytes)
+
+    def complete(self) -> None:
+        """Pushes absent blocks until nothing waits."""
+        b = self.f.b
+        test, pad, done = b.fresh_label("test"), b.fresh_label("pad"), b.fresh_label("done")
+        b.branch(test)
+        b.label(test)
+        waiting = b.binary("and", b.load(I64, self.count, 8), self.low)
+        b.cond_branch(b.icmp("ne", waiting, const(I64, 0)), pad, done)
+        b.label(pad)
+        self.push([identity(a.op, wide_type(a.type), self.lanes) for a in self.accs])
+        b.branch(test)
+        b.label(done)
+
+
+def partials(f: Frame, node: Reduce, into: Sequence[Buffer], begin: Val, end: Val) -> None:
+    """The subtrees of the units ``[begin, end)``, those of accumulator k to ``into[k]``."""
+    u = units(node)
+    assert u is not None
+    b, accs = f.b, list(node.accumulators)
+    *outer, inner = node.vars
+    counter = _Subtrees(f, accs, u, into)
+    row = -(-inner.extent // (BLOCK * u.lanes))
+    whole = const(I64, 0), const(I64, inner.extent)
+
+    def begins_at(block: Val) -> None:
+        counter.start(b.binary("lshr", block, const(I64, u.level)))
+
+    def rows(unit: Val, carried: list[Val]) -> list[Val]:
+        lo = b.binary("mul", unit, const(I64, u.size))
+        hi = f.extreme("smin", b.binary("add", lo, const(I64, u.size)), const(I64, outer[0].extent))
+        begins_at(b.binary("mul", lo, const(I64, prod(v.extent for v in outer[1:]) * row)))
+
+        def turn(i: Val, carried: list[Val]) -> list[Val]:
+            with f.scope((outer[0], i)):
+                nest(f, tuple(outer[1:]), lambda: row_blocks(f, node, accs, u.lanes, counter, *whole))
+            return carried
+
+        f.loop(lo, hi, 1, [], turn, certain=True)
+        counter.complete()
+        return carried
+
+    def blocks(unit: Val, carried: list[Val]) -> list[Val]:
+        pieces = const(I64, -(-row // u.size))
+        number = b.binary("udiv", unit, pieces)
+        piece = b.binary("sub", unit, b.binary("mul", number, pieces))
+        first = b.binary("mul", piece, const(I64, u.size))
+        begins_at(b.binary("add", b.binary("mul", number, const(I64, row)), first))
+        bound = []
+        for v in reversed(outer):
+            above = b.binary("udiv", number, const(I64, v.extent))
+            bound.append((v, b.binary("sub", number, b.binary("mul", above, const(I64, v.extent)))))
+            number = above
+        block = const(I64, BLOCK * u.lanes)
+        lo = b.binary("mul", first, block)
+        hi = f.extreme("smin", b.binary("add", lo, const(I64, u.size * BLOCK * u.lanes)), whole[1])
+        with f.scope(*bound):
+            row_blocks(f, node, accs, u.lanes, counter, lo, hi)
+        counter.complete()
+        return carried
+
+    f.loop(begin, end, 1, [], rows if u.rows else blocks)

@@ -1,0 +1,68 @@
+"""What a call's ``[begin, end)`` ranges over, so that several threads can share one kernel.
+
+That is the one loop of the body, if its iterations are independent, or a longer one inside, if they are not or are
+few; the row blocks of its one contraction; or the units of a reduction that only leaves its subtrees
+(`codegen.emit_partials`). What stands beside or around it (scalars that the loop uses or that are stored beside its
+results) is done again by every range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .analysis import sole, statements
+from .emit_columns import column_units
+from .emit_contract import contract_units
+from .emit_partials import units
+from .index import Index, Var
+from .loops import Contract, Kernel, Loop, Reduce, Stmt, Store, Update
+from .split import prepare
+from .vectorize import hidden
+from .windows import windows
+
+ENOUGH = 16  # iterations of an outer loop that are enough for the threads, so that an inner one need not be shared
+
+
+def ranged(body: Sequence[Stmt]) -> Loop | Contract | None:
+    """The statement of which a call does the range it is given; None if every call does everything."""
+    s = sole(body)
+    if isinstance(s, Contract) and not any(isinstance(x, Update) for x in statements(body)):
+        return s
+    if not isinstance(s, Loop) or s.carries:
+        return None
+    inner = None if any(isinstance(x, Store) for x in s.body) else ranged(s.body)
+    if not isinstance(inner, Loop):
+        return s if independent(s) else None
+    few = s.var.extent < ENOUGH and inner.var.extent >= ENOUGH * s.var.extent
+    return inner if few or not independent(s) else s
+
+
+def extent(kernel: Kernel) -> int:
+    """How many iterations ``[begin, end)`` ranges over; 1 where it is ignored.
+
+    A contraction packs its columns once per call: few long ranges are better there than many short ones.
+    """
+    body = prepare(kernel).body
+    if kernel.partials:
+        return sum(u.count for s in body if (u := units(s) if isinstance(s, Reduce) else column_units(s)))
+    s = ranged(body)
+    if isinstance(s, Contract):
+        found = windows(s)
+        return contract_units(s) if found is None else found.units
+    return 1 if s is None else s.var.extent
+
+
+def independent(loop: Loop) -> bool:
+    """Whether ranges of a loop may run at once: no two of its iterations update one element."""
+    updates = [s for s in statements(loop.body) if isinstance(s, Update)]
+    return not loop.carries and all(_distinct(s.index, loop.var) for s in updates)
+
+
+def _distinct(e: Index, var: Var) -> bool:
+    """Whether `e` tells the value of `var`: all else is less than a step of it, or steps over its whole range."""
+    coef = e.coefficient(var)
+    if not coef or hidden(e, var):
+        return False
+    rest = e + Index({var: -coef})
+    lo, hi = rest.bounds
+    return hi - lo < abs(coef) or all(c % (coef * var.extent) == 0 for c in rest.terms.values())

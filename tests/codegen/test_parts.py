@@ -1,0 +1,125 @@
+"""Kernels cut into parts for several threads: the same bits however they are cut, and cut where it pays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from kernel_tools import NUMPY, buffer, compiled, execute, kernel, row_tree, same_bits, sample
+
+import tinyad as ad
+from codegen import jit
+from codegen.emit_partials import LEAST, units
+from codegen.index import ZERO, Datum, Index, Var, flatten, of
+from codegen.loops import Accumulator, Apply, Check, Const, Kernel, Load, Loop, Reduce, Result, Store, Update
+from codegen.parts import parts
+from codegen.scalar import F16, F32, F64, I32, I64, Type
+
+SHAPES = (
+    (1, 1 << 16), (1, 100_001), (1, 32 * 16 * 64), (2, 40_000), (3, 16 * 32 * 40), (64, 1000), (70, 1001), (100, 512),
+    (200, 24), (5000, 7), (67, 33_000),
+)  # fmt: skip
+
+
+def sums(type: Type, rows: int, n: int, *ops: str) -> Kernel:
+    x, ys = buffer(type, rows * n), [buffer(type, 1, "out") for _ in ops]
+    i, j = Var(rows, "i"), Var(n, "j")
+    a = Load(type, x, flatten((of(i), of(j)), (rows, n)))
+    r = Reduce((i, j), [a], tuple(Accumulator(op, type, a) for op in ops))
+    results = [Result(type, r, k) for k in range(len(ops))]
+    return kernel([r, *results, *(Store(y, ZERO, v) for y, v in zip(ys, results, strict=True))], x, *ys)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("type", [F32, F64, F16, I32], ids=str)
+def test_cut_sums_keep_their_tree(type: Type, shape: tuple[int, int]) -> None:
+    k = sums(type, *shape, "sum", "max")
+    assert len(parts(k)) == 2 and compiled(k).functions[0].outer > 1
+    source = sample(type, shape)
+    got = [np.zeros(1, NUMPY[type]) for _ in range(2)]
+    execute(k, source, *got, splits=(1, 2, 9))
+    assert got[1][0] == source.max()
+    wide = source.astype(np.float32) if type is F16 else source
+    want = source.sum(dtype=np.int32) if type is I32 else row_tree(wide, "sum")
+    assert same_bits(got[0], np.asarray(want).astype(NUMPY[type]).reshape(1))
+
+
+def test_small_sums_stay_whole() -> None:
+    assert len(parts(sums(F32, 1, LEAST * 512, "sum"))) == 2
+    assert len(parts(sums(F32, 1, (LEAST - 1) * 512, "sum"))) == 1
+
+
+def test_subtrees_are_few() -> None:
+    for shape in ((1, 1 << 24), (4096, 4096), (1 << 20, 7), (2, 8_000_001)):
+        r = sums(F32, *shape, "sum").body[0]
+        assert isinstance(r, Reduce)
+        u = units(r)
+        assert u is not None and u.count >= 16 and u.subtrees * 64 <= shape[0] * max(shape[1], 512) // 8
+
+
+def test_passes_over_one_array_are_parts_with_scalars_between() -> None:
+    """A softmax of one long row: the largest, the sum of what is kept in scratch, the quotients."""
+    n = 70_000
+    x, y, kept = buffer(F32, n), buffer(F32, n, "out"), buffer(F32, n, "scratch")
+    j, k, m = Var(n, "j"), Var(n, "k"), Var(n, "m")
+    a = Load(F32, x, of(j))
+    largest = Reduce((j,), [a], (Accumulator("max", F32, a),))
+    top = Result(F32, largest)
+    b = Load(F32, x, of(k))
+    less = Apply("sub", F32, (b, top))
+    power = Apply("exp", F32, (less,))
+    total = Reduce((k,), [b, less, power, Store(kept, of(k), power)], (Accumulator("sum", F32, power),))
+    one = Const(F32, 1.0)
+    inside = Result(F32, total)  # a result that is read inside a loop only
+    inverse = Apply("div", F32, (one, inside))
+    c = Load(F32, kept, of(m))
+    out = Apply("mul", F32, (c, inverse))
+    body = [largest, top, total, one, Loop(m, [inside, inverse, c, out, Store(y, of(m), out)])]
+    whole = kernel(body, x, y, scratch=(kept,))
+    assert [bool(p.partials) for p in parts(whole)] == [True, False, True, False, False]
+    code = compiled(whole)
+    assert [p.outer > 1 for p in code.functions] == [True, False, True, False, True] and code.shared > 4 * n
+    source, result = sample(F32, n), np.zeros(n, np.float32)
+    execute(whole, source, result, splits=(1, 3))
+    powers = np.exp((source - source.max()).astype(np.float64))
+    assert np.allclose(result, powers / powers.sum(), 1e-5, 0)
+
+
+def test_loops_that_follow_one_another_are_parts() -> None:
+    """A scatter: the fill is shared, the updates are too where they go to distinct columns."""
+    rows, width, n = 3000, 64, 2000
+    where, g, out = buffer(I64, n), buffer(F32, n * width), buffer(F32, rows * width, "out")
+    zero, fill, i, j = Const(F32, 0.0), Var(rows * width, "f"), Var(n, "i"), Var(width, "j")
+    at = Load(I64, where, of(i))
+    checked = Check(I64, at, rows, 1)
+    value = Load(F32, g, flatten((of(i), of(j)), (n, width)))
+    target = Index({Datum(checked, rows): width}) + of(j)
+    body = [
+        zero,
+        Loop(fill, [Store(out, of(fill), zero)]),
+        Loop(i, [at, checked, Loop(j, [value, Update("sum", out, target, value)])]),
+    ]
+    k = kernel(body, where, g, out)
+    assert [p.outer for p in compiled(k).functions] == [rows * width, width]
+    positions = np.random.default_rng(0).integers(0, rows, n)
+    source, result = sample(F32, (n, width)), np.zeros((rows, width), np.float32)
+    assert execute(k, positions, source, result, splits=(1, 17)) == 0
+    want = np.zeros_like(result)
+    np.add.at(want, positions, source)
+    assert same_bits(result, want)
+    positions[77] = rows
+    assert execute(k, positions, source, result) == 1
+
+
+def test_every_part_is_on_disk_and_in_the_text() -> None:
+    code = compiled(sums(F32, 1, 1 << 17, "sum"))
+    assert "define void @kernel(" in code.llvm and "define void @kernel.1(" in code.llvm
+    assert jit.undefined_symbols(code.object) == []
+
+
+def test_losses_of_tensors_are_cut() -> None:
+    x = sample(F32, (700, 300))
+    loss = ad.square(ad.tensor(x) - 0.5).mean()
+    plan = ad.schedule(loss)
+    assert len(plan) == 1
+    assert len(parts(plan.steps[0].lowered.kernel)) == 2
+    assert np.isclose(float(loss), np.square(x.astype(np.float64) - 0.5).mean())
