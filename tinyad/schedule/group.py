@@ -122,7 +122,7 @@ def block(turns: int, row_bytes: int) -> int:
 
 
 def matched(first: Group, place: Position, other: Group, position: Position) -> dict[Loop, Loop] | None:
-    """Which loop of `first` each loop of `other` is, if they read one array with them; None if they differ.
+    """Which loop of `first` each loop of `other` is, where they read one array at these positions; None if they differ.
 
     `first` may have more loops. The order of loops may differ if one order suits the reductions inside both.
     """
@@ -137,7 +137,14 @@ def matched(first: Group, place: Position, other: Group, position: Position) -> 
                 if a not in mine:
                     return None
                 pairs[b] = a
-    if len(pairs) != len(resolved(other.loops)) or len(set(pairs.values())) != len(pairs):
+    mine, its = (tuple([v for v in resolved(g.loops) if v not in known]) for g, known in (
+        (first, set(pairs.values())), (other, pairs.keys())))  # fmt: skip
+    if its:  # the array is the same along what is left: they may be any loops of the same extents
+        rest = aligned(mine, its) if pairs else None
+        if rest is None:
+            return None
+        pairs.update((b, a) for a, b in rest)
+    if len(set(pairs.values())) != len(pairs):
         return None
     sets = [[pairs[v] for v in resolved(loops)] for loops in other.leading]
     return None if first.led_by(pairs.values(), *sets) is None else pairs

@@ -439,31 +439,42 @@ class _Partitioner:
         self.uses[id(s)][u] = None
 
     def _merge_readers(self, n: Node) -> None:
-        """Groups that read a value at the same place become one kernel if neither needs the other's result."""
+        """Groups that read a value at the same place become one kernel if neither needs the other's result.
+
+        First those that go through memory alike; those that need another order of loops only where all that read the
+        same memory are known.
+        """
         uses = self.uses[id(n)]
         if not self.fuse or not n.shape or len(uses) < 2:
             return
-        found: list[tuple[Group, Position]] = []
-        for u in list(uses)[:16]:
-            g = u.group.find()
-            if u.position is None or g.heavy is not None or any(g is other.find() for other, _ in found):
-                continue
-            for i, (other, place) in enumerate(found):
-                first = other.find()
-                if first is g or first.heavy is not None or first.operations + g.operations > self.cap:
+        places = [(u.group, u.position) for u in list(uses)[:16] if u.position is not None]
+        for reorder in (False, True) if n.op is Op.BUFFER or n.op in REDUCE else (False,):
+            found: list[tuple[Group, Position]] = []
+            for group, position in places:
+                g = group.find()
+                if g.heavy is not None or any(g is other.find() for other, _ in found):
                     continue
-                if self._merge(first, place, g, u.position, n):
-                    break
-                if self._merge(g, u.position, first, place, n):
-                    found[i] = g, u.position
-                    break
-            else:
-                found.append((g, u.position))
+                for i, (other, place) in enumerate(found):
+                    first = other.find()
+                    if first is g or first.heavy is not None or first.operations + g.operations > self.cap:
+                        continue
+                    if self._merge(first, place, g, position, n, reorder):
+                        break
+                    if self._merge(g, position, first, place, n, reorder):
+                        found[i] = g, position
+                        break
+                else:
+                    found.append((g, position))
 
-    def _merge(self, first: Group, place: Position, other: Group, position: Position, n: Node) -> bool:
+    def _merge(
+        self, first: Group, place: Position, other: Group, position: Position, n: Node, reorder: bool
+    ) -> bool:
         """Makes `other` a part of `first` if it can be one. They read `n` at these positions."""
         pairs = matched(first, place, other, position)
         if pairs is None or not self._may_lead(first, set(pairs.values()), n):
+            return False
+        sets = [pairs.values(), *([pairs[v] for v in resolved(loops)] for loops in other.leading)]
+        if not reorder and first.led_by(*sets) != resolved(first.loops):
             return False
         if reaches(first, other) or reaches(other, first):
             return False
