@@ -12,6 +12,7 @@ from codegen.index import Index, Var
 from codegen.scalar import F16, F32, Type
 
 from ..canonical import identity as identity_of
+from ..canonical import reduce_kind
 from ..ir import Node, Op
 from ..schedule.group import Group, block
 from ..schedule.partition import Partition
@@ -89,7 +90,11 @@ def _run_passes(state: Lowering, group: Group, along: Sequence[Index]) -> None:
 
 def _map(state: Lowering, group: Group) -> None:
     """Loops over the elements; the reductions that are the same along inner loops run before these."""
-    variables = [state.var(size, "i") for size in group.domain]
+    extents = group.domain
+    if group.tails:
+        _map_blocks(state, group, extents[: group.rows], extents[group.rows :])
+        return
+    variables = [state.var(size, "i") for size in extents]
     for v in variables:
         state.open(v)
     state.main = len(variables)
@@ -97,6 +102,35 @@ def _map(state: Lowering, group: Group) -> None:
     _run_passes(state, group, along)
     _store_sinks(state, group, along)
     _nest(state, variables)
+
+
+def _map_blocks(state: Lowering, group: Group, rows: Sequence[int], columns: Sequence[int]) -> None:
+    """The same for blocks of rows; each element is added to the sums of its block as well."""
+    at_block, in_block = state.var(math.prod(rows) // lo.BLOCK, "i"), state.var(lo.BLOCK, "i")
+    state.open(at_block)
+    for n in group.tails:
+        sums = state.argument(n, "out", 0, n.size)
+        each = state.var(math.prod(columns), "i")
+        zero = -0.0 if n.op is Op.SUM and n.dtype.kind == "f" else identity_of(reduce_kind(n.op), n.dtype)
+        fresh = state.place(lo.Const(sums.type, zero), 0)
+        at = ix.of(at_block) * each.extent + ix.of(each)
+        state.scopes[-1].body.append(lo.Loop(each, [lo.Store(sums, at, fresh)]))
+    inner = [state.var(size, "i") for size in columns]
+    for v in (in_block, *inner):
+        state.open(v)
+    state.main = 2 + len(inner)
+    across = list(map(ix.of, inner))
+    along = [*ix.unflatten(ix.of(at_block) * lo.BLOCK + ix.of(in_block), tuple(rows)), *across]
+    _run_passes(state, group, along)
+    _store_sinks(state, group, along)
+    for n in group.tails:
+        summed = n.src[0].src[0]  # below the RESHAPE into blocks
+        places = iter(along)
+        value = state.value(summed, tuple([next(places) if size > 1 else ix.ZERO for size in summed.shape]))
+        at = ix.of(at_block) * math.prod(columns) + ix.flatten(across, tuple(columns))
+        sums = state.argument(n, "out", 0, n.size)
+        state.scopes[-1].body.append(lo.Update(reduce_kind(n.op), sums, at, value))
+    _nest(state, (at_block, in_block, *inner))
 
 
 def _accumulated(type: Type) -> Type:

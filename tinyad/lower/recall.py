@@ -71,13 +71,13 @@ class Recall:
         entries: list[Hashable] = []
 
         def loaded(n: Node) -> bool:
-            return n.op is Op.BUFFER or (id(n) in p.stored and id(n) not in own)
+            return n.op is Op.BUFFER or (id(n) in p.stored and id(n) not in own and n not in group.tails)
 
         def place(position: Position | None) -> Hashable:
             at = position and current(position)  # the position of a tile has inner loops too
             return at and tuple([tuple([(loops.setdefault(v, len(loops)), v.extent) for v in axis]) for axis in at])
 
-        stack = [s.node for s in group.sinks] + [n for n, _ in group.passes]
+        stack = [s.node for s in group.sinks] + [n for n, _ in group.passes] + group.tails
         if group.heavy is not None:
             stack.append(group.heavy)
         while stack:
@@ -101,16 +101,20 @@ class Recall:
             c = p.contractions.get(id(n))
             axes = c and (c.batch, c.m, c.n, c.k)
             entries.append((n.op, arg, n.shape, n.dtype, p.scratch.get(id(n)), axes))
-            sources.append(n.src)
-            stack.extend(n.src)
+            parts = p.partial.get(id(n))
+            src = n.src if parts is None else (parts,)
+            entries.append(parts is None)
+            sources.append(src)
+            stack.extend(src)
         edges = tuple([tuple([numbers[id(s)] for s in src]) for src in sources])
         sinks = []
         for s in group.sinks:
             at = writes.setdefault((s.target.into, s.target.start), len(writes))
             sinks.append((numbers[id(s.node)], id(s.node) in own, at, s.target.into.shape, place(s.position)))
+        tails = tuple([(numbers[id(n)], writes.setdefault((n, 0), len(writes))) for n in group.tails])
         passes = tuple([(numbers[id(n)], place(position)) for n, position in group.passes])
         heavy = None if group.heavy is None else (numbers[id(group.heavy)], place(group.position))
-        key = (extents, tuple(entries), edges, tuple(sinks), passes, heavy)
+        key = (extents, tuple(entries), edges, tuple(sinks), tails, passes, heavy)
         return _Signature(key, nodes, list(reads), list(writes), list(parameters))
 
 

@@ -66,6 +66,7 @@ class Lowering:
         self.stored = partition.stored
         self.contractions = partition.contractions
         self.rows = partition.scratch
+        self.partial = partition.partial
         self.scratch: dict[tuple[int, tuple[Index, ...]], lo.Buffer] = {}  # rows that are complete
         self.filling: dict[tuple[int, tuple[Index, ...]], lo.Buffer] = {}  # rows that the open pass stores
         self.kept: list[lo.Buffer] = []
@@ -285,6 +286,9 @@ class Lowering:
         return Datum(check, size)
 
     def reduce(self, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+        parts = self.partial.get(id(n))
+        if parts is not None:
+            return (yield from self.parts(n, parts, idx))
         a = n.src[0]
         axes = [i for i in n.arg if a.shape[i] > 1]
         last = max((i for i, size in enumerate(a.shape) if size > 1), default=-1)
@@ -313,5 +317,18 @@ class Lowering:
             (lo.Accumulator(reduce_kind(n.op), type, value),),
             "row" if trailing else "column",
         )
+        self.place(reduce, depth)
+        return self.place(lo.Result(type, reduce, 0), depth)
+
+    def parts(self, n: Node, parts: Node, idx: tuple[Index, ...]) -> Walk:
+        """A column reduction, from what it comes to for each block of rows."""
+        r = self.var(parts.shape[0], "r")
+        depth = max(self.depth_of_index(e) for e in idx)
+        scope = self.open(r)
+        columns = [e for i, e in enumerate(idx) if i not in n.arg]
+        value = yield parts, (ix.of(r), ix.ZERO, *columns), None
+        self.close()
+        type = scalar_type(n.dtype)
+        reduce = lo.Reduce((r,), scope.body, (lo.Accumulator(reduce_kind(n.op), type, value),), "subtrees")
         self.place(reduce, depth)
         return self.place(lo.Result(type, reduce, 0), depth)

@@ -49,6 +49,8 @@ class Group:
     position: Position = ()  # of the heavy node
     passes: list[tuple[Node, Position]] = field(default_factory=list)  # reductions inside, users before sources
     leading: "list[tuple[Loop, ...]]" = field(default_factory=list)  # sets of loops that stay the outermost ones
+    tails: list[Node] = field(default_factory=list)  # sums over blocks of rows, which each row is added to
+    rows: int = 0  # how many of the outermost loops make the rows that `tails` sum up
     operations: int = 0
     readers: "set[Group]" = field(default_factory=set)
     merged: "Group | None" = None

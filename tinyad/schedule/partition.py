@@ -17,11 +17,14 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
+from codegen.loops import BLOCK
+
 from .. import ir
 from ..ir import ELEMENTWISE, MOVEMENT, REDUCE, Node, Op
 from .contraction import Contraction, contraction
 from .group import Group, Sink, Target, Use, block, matched, reaches
 from .position import Loop, Position, current, laid_over, resolved
+from .tails import share_rows
 from .through import THROUGH, repeats, unknown, writes_row
 
 CAP: Final = 300  # operations in one kernel: LLVM costs about 45 µs a vector instruction
@@ -61,6 +64,7 @@ class Partition:
     views: dict[int, Node]  # results that are a reshaped stored node or leaf
     contractions: dict[int, Contraction]
     scratch: dict[int, tuple[int, ...]]  # values kept for a row: the axes that run along it
+    partial: dict[int, Node]  # reductions whose parts another kernel leaves, and these
     reasons: dict[int, str]
 
 
@@ -148,7 +152,13 @@ class _Partitioner:
                 self.reasons[id(n)] = reason
                 self._store(n)
         groups = [g for g in self.groups if g.merged is None]
-        return Partition(_in_order(groups), self.stored, self.views, self.contractions, self.scratch, self.reasons)
+        partial = share_rows(groups, self.uses, self.order, self.stored) if self.fuse else {}
+        for key, p in partial.items():
+            self.stored[id(p)] = p
+            reason = self.reasons.get(key, "inside")
+            self.reasons[key] = f"{reason}; summed {BLOCK} rows at a time by the kernel that has them"
+        order = _in_order(groups)
+        return Partition(order, self.stored, self.views, self.contractions, self.scratch, partial, self.reasons)
 
     def _why_stored(self, n: Node) -> str | None:
         """The reason to store `n`, or None to compute it where it is needed."""

@@ -142,6 +142,9 @@ def make_plan(c: Canonical, fuse: bool = True, donated: frozenset[int] = frozens
         elif id(n) in decided.stored or (n.size == 0 and id(n) in {id(r) for r in roots}):
             place_of[id(n)] = len(places)
             places.append((n.shape, n.dtype))
+    for n in decided.partial.values():
+        place_of[id(n)] = len(places)
+        places.append((n.shape, n.dtype))
     results = []
     for n in roots:
         base = n
