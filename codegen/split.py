@@ -2,8 +2,9 @@
 
 Two rewritings of loop IR, each bit for bit the same kernel:
 
-* `_Phases` writes out small reductions, term by term in the order of their tree, and turns a loop whose variable
-  stands under a division, modulus or step of s into one over q with the s bodies ``var = s*q + r``.
+* `_Phases` writes out small reductions, term by term in the order of their tree, and short inner loops, and turns a
+  loop whose variable stands under a division, modulus or step of s into one over q with the s bodies
+  ``var = s*q + r``.
 * `_Borders` cuts a loop's range where a mask on it changes from undecided to decided. The loop that becomes a vector
   is cut at multiples of `VECTOR` only, so that no piece but the last has a tail.
 
@@ -75,7 +76,10 @@ def _concerned(body: Sequence[Stmt]) -> bool:
     if not any(isinstance(s, Loop) for s in body):
         return False
     return any(
-        isinstance(s, InRange) or (isinstance(s, Reduce) and _is_small(s)) or any(_small_steps(e) for e in indices(s))
+        (isinstance(s, Loop) and any(isinstance(x, Loop) and _is_short(x) for x in s.body))
+        or isinstance(s, InRange)
+        or (isinstance(s, Reduce) and _is_small(s))
+        or any(_small_steps(e) for e in indices(s))
         for s in statements(body)
     )
 
@@ -86,6 +90,13 @@ def _is_small(s: Reduce) -> bool:
     if not 0 < total <= min(TERMS, BLOCK) or total * len(s.body) > STATEMENTS:
         return False
     return s.tree == "column" and all(is_leaf(x) and not isinstance(x, (Store, Update, Check)) for x in s.body)
+
+
+def _is_short(s: Loop) -> bool:
+    """Whether a loop inside others is written out: then the one around it can be the vector."""
+    if s.carries or s.var.extent > PHASES or not _movable(s.body) or s.var.extent * _size(s.body) > STATEMENTS:
+        return False
+    return all(is_leaf(x) or (isinstance(x, Loop) and _is_short(x)) for x in s.body)
 
 
 def _movable(body: Sequence[Stmt]) -> bool:
@@ -172,10 +183,18 @@ class _Phases(_Split):
             self.written[id(s), k] = chain.result()
 
     def loop(self, s: Loop) -> None:
+        if self.inner and _is_short(s):
+            for k in range(s.var.extent):
+                self.at(s, constant(k))
+            return
         step = self.step(s)
         extent = s.var.extent
         if step == 1 or (not self.inner and extent % step):
             self.whole(s)
+            if any(isinstance(x, Loop) and _is_short(x) for x in s.body):
+                new = self.out[-1]
+                assert isinstance(new, Loop)
+                self.out[-1] = Loop(new.var, _stores_last(new.body), new.carries)
             return
         q = Var(extent // step, s.var.name)
         body = self.under(s, [of(q) * step + r for r in range(step)])

@@ -31,7 +31,16 @@ def const(value, dtype=FLOAT32, shape=SPECIAL.shape) -> Node:
     return ir.const(value, dtype, shape)
 
 
+def padded(x: Node, start: int, size: int = 20) -> Node:
+    return ir.pad(x, [(start, size - start - x.shape[0], 0)])
+
+
+T = const(True, BOOL)
 REWRITTEN = {
+    "pad + pad": ir.add(padded(X, 0, 16), padded(ir.neg(X), 8, 16)),
+    "pad + pad, the later one first": ir.add(padded(X, 11), padded(ir.neg(X), 3)),
+    "pad or pad": ir.or_(padded(C, 2), padded(C, 10)),
+    "pad true or pad true": ir.or_(padded(T, 8, 16), padded(T, 0, 16)),
     "x * 1": ir.mul(X, const(1)),
     "1 * x": ir.mul(const(1), X),
     "x / 1": ir.div(X, const(1)),

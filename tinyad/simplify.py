@@ -132,9 +132,53 @@ def cut_out(n: Node) -> Node | None:
     return None
 
 
+def side_by_side(n: Node) -> Node | None:
+    """add(pad(a), pad(b)) -> pad(cat(a + 0, b + 0)) where b begins as a ends; likewise or(pad(a), pad(b)).
+
+    The gradient of `split` is a sum of such pads. (-0 + 0 is +0, so the zeros stay to be added.)
+    """
+    a, b = n.src
+    if a.op is not Op.PAD or b.op is not Op.PAD:
+        return None
+    apart = [i for i, pair in enumerate(zip(a.arg, b.arg)) if pair[0] != pair[1]]
+    if len(apart) != 1:
+        return None
+    (i,) = apart
+    if a.arg[i][0] > b.arg[i][0]:
+        a, b = b, a
+    x, y = a.src[0], b.src[0]
+    (start, _, gap), (middle, end, gap_b) = a.arg[i], b.arg[i]
+    if gap or gap_b or start + x.shape[i] != middle:
+        return None
+    parts = [p for z in (x, y) for p in (z.src if z.op is Op.CAT and z.arg == i else (z,))]
+    parts = list(map(_plus_zero, parts)) if n.op is Op.ADD else parts
+    joined = ir.cat(parts, i)
+    if all(p.op is Op.CONST and p.arg is True for p in parts):
+        joined = ir.const(True, BOOL, joined.shape)
+    spec = [(start, end, 0) if k == i else s for k, s in enumerate(a.arg)]
+    return ir.pad(joined, spec) if any(s != (0, 0, 0) for s in spec) else joined
+
+
+def _plus_zero(n: Node) -> Node:
+    """``n + 0``, once."""
+    if n.dtype.kind != "f" or (n.op is Op.ADD and any(_is(s, 0.0) for s in n.src)):
+        return n
+    return Node(Op.ADD, (n, ir.const(0.0, n.dtype, n.shape)), None, n.shape, n.dtype)
+
+
+def sum_of(n: Node) -> Node | None:
+    """The rules of add."""
+    return plus_minus_zero(n) or side_by_side(n)
+
+
+def union(n: Node) -> Node | None:
+    """The rules of or."""
+    return truth(n) or (side_by_side(n) if n.dtype is BOOL else None)
+
+
 RULES: Final[dict[Op, Rule]] = {
-    Op.MUL: times_one, Op.DIV: over_one, Op.SUB: minus_zero, Op.ADD: plus_minus_zero, Op.NEG: twice, Op.NOT: twice,
-    Op.MAX: same, Op.MIN: same, Op.AND: truth, Op.OR: truth, Op.WHERE: choice, Op.CAST: there_and_back,
+    Op.MUL: times_one, Op.DIV: over_one, Op.SUB: minus_zero, Op.ADD: sum_of, Op.NEG: twice, Op.NOT: twice,
+    Op.MAX: same, Op.MIN: same, Op.AND: truth, Op.OR: union, Op.WHERE: choice, Op.CAST: there_and_back,
     Op.RESHAPE: reshaped, Op.PERMUTE: permuted, Op.EXPAND: expanded, Op.FLIP: flipped, Op.SHRINK: cut_out,
 }  # fmt: skip
 

@@ -30,8 +30,11 @@ def _sizes(value: Sizes, rank: int, name: str, least: int) -> Shape:
     return out
 
 
-def _windows(x: Node, kernel: Shape, stride: Shape, dilation: Shape, name: str) -> Node:
-    """[*lead, S1, .., Sr] to [*lead, K1, J1, .., Kr, Jr] with J the number of window positions."""
+def _windows(x: Node, kernel: Shape, stride: Shape, dilation: Shape, name: str, cut: bool = False) -> Node:
+    """[*lead, S1, .., Sr] to [*lead, K1, J1, .., Kr, Jr] with J the number of window positions.
+
+    `cut`: an axis whose windows lie side by side is cut up, so that what is made of a window can stay with it.
+    """
     lead = len(x.shape) - len(kernel)
     for r, (k, s, d) in enumerate(zip(kernel, stride, dilation, strict=True)):
         axis = lead + 2 * r
@@ -40,6 +43,11 @@ def _windows(x: Node, kernel: Shape, stride: Shape, dilation: Shape, name: str) 
         if size < span:
             raise ShapeError(f"{name}: the window spans {span} elements of an axis of {size} ({origins(x)})")
         count = (size - span) // s + 1
+        if cut and s == span == k:
+            x = ir.shrink(x, [(0, count * k if i == axis else n, 1) for i, n in enumerate(x.shape)])
+            x = ir.reshape(x, (*x.shape[:axis], count, k, *x.shape[axis + 1 :]))
+            x = ir.permute(x, [*range(axis), axis + 1, axis, *range(axis + 2, len(x.shape))])
+            continue
         shape = (*x.shape[:axis], 1, *x.shape[axis:])
         x = ir.reshape(x, shape)
         x = ir.expand(x, (*shape[:axis], k, *shape[axis + 1 :]))
@@ -152,7 +160,7 @@ def _pool(name: str, rank: int, x: Node, kernel_size: Sizes, stride: Sizes | Non
     if fill and padded is not x:
         inside = ir.pad(ir.const(True, BOOL, x.shape), spec)
         padded = ir.where(inside, padded, like(_lowest(x), padded))
-    win = _windows(padded, kernel, s, d, name)
+    win = _windows(padded, kernel, s, d, name, cut=True)
     lead = len(x.shape) - rank
     return win, tuple(lead + 2 * r for r in range(rank))
 

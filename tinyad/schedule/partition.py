@@ -440,7 +440,7 @@ class _Partitioner:
         else:
             passes_on = THROUGH.get(n.op, unknown)
             spread = n.op is Op.EXPAND or n.op is Op.SCATTER
-            once = n.op in ELEMENTWISE or n.op is Op.PAD or (spread and not repeats(n, p, g.loops))
+            once = n.op in ELEMENTWISE or n.op in (Op.PAD, Op.CAT) or (spread and not repeats(n, p, g.loops))
             for s, place in zip(n.src, passes_on(n, p)):
                 times = u.times if once else u.times * n.size / max(s.size, 1)
                 self._use(s, Use(g, u.context, place, times))
