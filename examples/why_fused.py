@@ -103,7 +103,10 @@ def report(title: str, comment: str, *tensors: ad.Tensor) -> tuple:
     lines, why = python_lines(plan), []
     visits = Counter(place for step in plan for place in {place for place, _ in step.arguments})
     for entry in plan.explain().splitlines():
-        number, value, _, reason = re.fullmatch(r"%(\d+) (.+?)(?: \((.+?)\))?: (.+)", entry).groups()
+        found = re.fullmatch(r"%(\d+) (.+?)(?: \((.+?)\))?: (.+)", entry)
+        if found is None or found[4].startswith(("fused", "recomputed")):
+            continue
+        number, value, _, reason = found.groups()
         n = plan.nodes[int(number)]
         moved = visits[plan.place_of.get(id(n))] * n.size * n.dtype.itemsize
         why += [f"%{number:4}{value:28}{moved / 1e3:7,.1f} kB   {reason}", f"     {lines[int(number)]}"]

@@ -91,7 +91,8 @@ def test_a_plan_of_many_kernels_knows_their_lifetimes() -> None:
     squares = [ir.mul(ir.exp(x), ir.exp(x)) for x in xs]
     plan = make_plan(number([ir.cat(squares, 0)]), fuse=False)
     released = [p for step in plan for p in step.releases]
-    inner = {p for step in plan for p in step.allocates} - {plan.results[0][0]}
+    made = {p for step in plan for p in (*step.allocates, *(new for new, _ in step.replaces))}
+    inner = made - {plan.results[0][0]}
     assert sorted(released) == sorted(inner)
     for i, step in enumerate(plan):
         later = {p for s in plan.steps[i + 1 :] for p, _ in s.arguments}

@@ -73,6 +73,9 @@ class Recall:
         def loaded(n: Node) -> bool:
             return n.op is Op.BUFFER or (id(n) in p.stored and id(n) not in own and n not in group.tails)
 
+        def kept(n: Node) -> bool:
+            return id(n) in own or id(n) in p.scratch
+
         def place(position: Position | None) -> Hashable:
             at = position and current(position)  # the position of a tile has inner loops too
             return at and tuple([tuple([(loops.setdefault(v, len(loops)), v.extent) for v in axis]) for axis in at])
@@ -86,7 +89,7 @@ class Recall:
                 continue
             numbers[id(n)] = len(nodes)
             nodes.append(n)
-            found = base(n, loaded)
+            found = base(n, loaded, kept)
             if found is not None:
                 at = reads.setdefault(found, len(reads))
                 entries.append((at, n.dtype, _steps(n, found[0])))

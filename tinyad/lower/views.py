@@ -15,10 +15,15 @@ from codegen.index import Index
 from ..ir import Node, Op
 
 
-def base(n: Node, is_loaded: Callable[[Node], bool]) -> tuple[Node, int] | None:
-    """The stored array that `n` is a view of, and the number of its first element there; None if `n` is computed."""
+def base(n: Node, is_loaded: Callable[[Node], bool], is_kept: Callable[[Node], bool]) -> tuple[Node, int] | None:
+    """The stored array that `n` is a view of, and the number of its first element there; None if `n` is computed.
+
+    A value that the kernel itself keeps (`is_kept`) is computed, be it only by movement.
+    """
     leaf = n
     while not is_loaded(leaf):
+        if is_kept(leaf):
+            return None
         if leaf.op not in (Op.SHRINK, Op.PERMUTE, Op.EXPAND) and not _squeezes(leaf):
             return None
         leaf = leaf.src[0]

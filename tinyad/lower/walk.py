@@ -153,7 +153,7 @@ class Lowering:
             return given
         if self.tile is not None and n is self.heavy:
             return self.from_tile(n, idx)
-        found = base(n, self.is_loaded)
+        found = base(n, self.is_loaded, self.is_kept)
         if found is not None:
             return self.load(*found, idx, n, mask)
         row = self.rows.get(id(n))
@@ -211,6 +211,10 @@ class Lowering:
     def is_loaded(self, n: Node) -> bool:
         """Whether `n` is read from memory here."""
         return n.op is Op.BUFFER or (id(n) in self.stored and id(n) not in self.own)
+
+    def is_kept(self, n: Node) -> bool:
+        """Whether `n` is stored by this kernel, in an array or in scratch memory."""
+        return id(n) in self.own or id(n) in self.rows
 
     def load(self, leaf: Node, start: int, idx: tuple[Index, ...], n: Node, mask: "lo.Value | None") -> lo.Value:
         """An element of `n`, a view of `leaf` whose first element is number `start` there."""

@@ -51,6 +51,7 @@ class Group:
     leading: "list[tuple[Loop, ...]]" = field(default_factory=list)  # sets of loops that stay the outermost ones
     tails: list[Node] = field(default_factory=list)  # sums over blocks of rows, which each row is added to
     rows: int = 0  # how many of the outermost loops make the rows that `tails` sum up
+    shared: list[Node] = field(default_factory=list)  # what made several kernels one: they read it at the same place
     operations: int = 0
     readers: "set[Group]" = field(default_factory=set)
     merged: "Group | None" = None
@@ -95,6 +96,7 @@ class Group:
         self.readers |= other.readers
         self.operations += other.operations
         self.passes += other.passes
+        self.shared += other.shared
         self.leading += [*other.leading, tuple(pairs.values())]
         order = self.led_by()
         assert order is not None

@@ -175,6 +175,7 @@ class _Partitioner:
             if len(groups) > 1:
                 return f"stored: read by {len(groups)} kernels"
             if self._fits(n, uses, groups[0]):
+                self.reasons[id(n)] = f"fused: once for each of {n.size} rows, {n.src[0].size} elements read there"
                 return None
             row = self._tile(n, uses)
             if not row:
@@ -202,6 +203,11 @@ class _Partitioner:
             return f"stored: {kernels} each element {times:.3g} times, {cost:.3g} operations each"
         if any(g.operations >= self.cap for g in groups):
             return f"stored: a kernel ends at {self.cap} operations"
+        if len(uses) > 1 and cost:
+            moved = n.size * n.dtype.itemsize * (1 + len(groups))
+            self.reasons[id(n)] = (
+                f"recomputed: {len(uses)} places, {cost:.3g} operations each; storing it would move {moved} bytes"
+            )
         return None
 
     def _places(self, n: Node) -> list[Use]:
@@ -489,6 +495,7 @@ class _Partitioner:
         if reaches(first, other) or reaches(other, first):
             return False
         first.absorb(other, pairs)
+        first.shared.append(n)
         return True
 
 

@@ -68,14 +68,30 @@ class Plan:
         return peak
 
     def explain(self) -> str:
-        """The reason for every stored value, with the Python line that wrote it, in the order they are computed."""
+        """The reason for every value that is stored, computed again or fused, with its numbers and the Python line that
+        wrote it, in the order they are computed; then for every kernel that several have become."""
         lines = []
-        for key, reason in reversed(self.partition.reasons.items()):
+        for key, reason in sorted(self.partition.reasons.items(), key=lambda pair: self.number_of[pair[0]]):
             i = self.number_of[key]
             n = self.nodes[i]
             line = line_of(n)
             lines.append(f"%{i} {_type(n)} = {n.op.value}{f' ({line})' if line else ''}: {reason}")
+        for i, step in enumerate(self.steps):
+            lines += [f"k{i} {reason}" for reason in self._joined(step)]
         return "\n".join(lines)
+
+    def _joined(self, step: Step) -> list[str]:
+        """Why the step is one, where it might have been several."""
+        out = []
+        for n in dict.fromkeys(n for part in step.kernels if part.group for n in part.group.shared):
+            value = f"%{self.number_of[id(n)]} {_type(n)}"
+            out.append(f"fused: what reads {value} at the same place; {n.size * n.dtype.itemsize} bytes read once")
+        if step.passed:
+            passed = len({v for mine in step.passed for v in mine if v is not None})
+            out.append(f"strips: {len(step.parts)} kernels in turn; {passed} values passed on in cache, never stored")
+        elif step.parts:
+            out.append(f"segments: {len(step.parts)} equal bodies over different arrays")
+        return out
 
     def __str__(self) -> str:
         kernels = f"{len(self)} kernel{'s' if len(self) != 1 else ''}"
@@ -87,6 +103,7 @@ class Plan:
                 reason = self.partition.reasons.get(id(n))
                 if reason:
                     out.append(f"  %{self.number_of[id(n)]} {n.op.value} {reason}")
+            out += [f"  {reason}" for reason in self._joined(step)]
         return "\n".join(out)
 
 
@@ -134,6 +151,10 @@ def make_plan(c: Canonical, fuse: bool = True, donated: frozenset[int] = frozens
     number_of: dict[int, int] = {}
     for i, n in enumerate(nodes):
         number_of.setdefault(id(n), i)
+    for n in order:  # what a rewrite put between
+        if id(n) not in number_of:
+            number_of[id(n)] = len(nodes)
+            nodes.append(n)
     places: list[tuple[Shape, DType]] = [(b.array.shape, b.array.dtype) for b in c.leaves]
     place_of: dict[int, int] = {}
     for n in order:
