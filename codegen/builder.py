@@ -234,6 +234,8 @@ class Builder:
         if lanes == 1:
             return x
         t = x.ty.with_lanes(lanes)
+        if x.ref[0] != "%":
+            return Val(f"splat ({x.ty.ll} {x.ref})", t)
         v = self.emit(t, f"insertelement {t.ll} poison, {x.ty.ll} {x.ref}, i32 0")
         return self.emit(t, f"shufflevector {t.ll} {v.ref}, {t.ll} poison, <{lanes} x i32> zeroinitializer")
 
