@@ -19,6 +19,7 @@ from .emit_columns import column_partials, is_tiled, tiles
 from .emit_contract import contract, contract_scratch
 from .emit_partials import partials
 from .emit_reduce import reduce
+from .emit_rows import epilogue, rows
 from .emit_windows import contract_windows, layout
 from .frame import Frame, first_lanes, lane_numbers
 from .index import Div, Index, Mod, Var, mod, unmask
@@ -289,6 +290,9 @@ def _loop(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
         tiles(f, loop, lo, hi)
         return
     lanes = lanes_for(loop, f.target) if f.vector is None else 1
+    if lanes == 1 and f.vector is None and (at := epilogue(loop)):
+        rows(f, loop, lo, hi, at)
+        return
     if lanes == 1:
         _scalar_loop(f, loop, lo, hi)
         return

@@ -39,7 +39,7 @@ class Units:
 
 def units(node: Reduce) -> Units | None:
     """The units of a reduction; None if it is too small or has no tree of rows alone."""
-    if node.tree != "row" or len(groups(node)) > 1 or any(a.type.kind == "b" for a in node.accumulators):
+    if node.tree != "row" or len(groups(node)) > 1:
         return None
     *outer, inner = (v.extent for v in node.vars)
     lanes = row_lanes(node, list(node.accumulators))

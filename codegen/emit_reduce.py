@@ -135,7 +135,7 @@ class Counter:
         for acc, slots, t, (value, _) in zip(self.accs, self.slots, self.types, phis, strict=True):
             older = b.load(t, self.slot(slots, t, level), bytes_of(t))
             merged.append(combine(f, acc.op, acc.type, older, value))
-        above = b.binary("add", level, const(I64, 1))
+        above = b.opaque(b.binary("add", level, const(I64, 1)))
         b.set_phi(level, at, [(const(I64, 0), before), (above, b.block)])
         for (phi, where), first, later in zip(phis, values, merged, strict=True):
             b.set_phi(phi, where, [(first, before), (later, b.block)])

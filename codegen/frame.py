@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
+from .analysis import statements
 from .builder import I64, PTR, Builder, Module, Ty, Val, const, ty
 from .index import Var
-from .loops import Buffer, Carry, Kernel, Reduce, Stmt, Value
+from .loops import Buffer, Carry, Contract, Kernel, Reduce, Stmt, Value
 from .target import Target
 
 
@@ -54,6 +55,7 @@ class Frame:
         self.streamed: set[Buffer] = set()  # that are written past the caches
         self.carries: dict[Carry, Val] = {}
         self.arena: Val | None = None
+        self.plain_steps = not any(isinstance(s, Contract) for s in statements(kernel.body))  # see `Builder.opaque`
         self.ranged: Stmt | None = None  # the statement that does only the range handed over
         self._zero: Val | None = None
         self.open()
@@ -180,6 +182,8 @@ class Frame:
         phis = [b.phi(v.ty) for v in init]
         after = body(i, [v for v, _ in phis])
         following = b.binary("add", i, const(I64, step))
+        if self.plain_steps:
+            following = b.opaque(following)
         b.set_phi(i, place, [(lo, before), (following, b.block)])
         for (phi, where), first, last in zip(phis, init, after, strict=True):
             b.set_phi(phi, where, [(first, before), (last, b.block)])

@@ -23,6 +23,7 @@ from .fold import prune
 from .index import ZERO, Index, Var, of
 from .loops import Accumulator, Apply, Buffer, Kernel, Load, Loop, Reduce, Result, Stmt, Store, Update, Value
 from .ranges import ranged
+from .scalar import B1, U8
 from .split import prepare
 
 LEAST: Final = 1 << 16  # statements executed from which a loop is a part
@@ -84,6 +85,7 @@ class _Halves(Clone):
             if isinstance(s, Reduce):
                 done = self.reduces[id(s)]
                 if units(s) is not None:
+                    _bools_as_bytes(done)
                     done = self._second(done)
                     out.append(done)
                 out += self.results(s, done)
@@ -139,6 +141,18 @@ class _Halves(Clone):
         loads = [Load(b.type, b, at) for b in into]
         sums = [Accumulator(a.op, x.type, x) for a, x in zip(first.accumulators, loads, strict=True)]
         return Reduce((subtree, lane), [*loads], tuple(sums))
+
+
+def _bools_as_bytes(r: Reduce) -> None:
+    """Reduces bytes in place of bools, of which vectors have no place in memory."""
+    out = []
+    for a in r.accumulators:
+        if a.type is B1:
+            byte = Apply("cast", U8, (a.value,))
+            r.body.append(byte)
+            a = Accumulator({"sum": "max", "prod": "min"}.get(a.op, a.op), U8, byte)
+        out.append(a)
+    r.accumulators = tuple(out)
 
 
 def _cut(kernel: Kernel) -> tuple[Kernel, ...]:

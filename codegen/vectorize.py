@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from .analysis import Dependence, dominating_bytes, indices, statements
 from .index import Div, Index, Masked, Mod, Var, unmask
@@ -19,6 +20,7 @@ def round_up_to_power(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
+@lru_cache(64)
 def lanes_for(loop: Loop, target: Target) -> int:
     """How many consecutive values of the loop variable one vector holds; 1 where it cannot be a vector.
 

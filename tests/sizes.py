@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 BUDGETS = {  # lines of code
-    "codegen": 6000,
+    "codegen": 7000,
     "tinyad/autodiff": 1000,
     "tinyad/schedule": 900,
     "tinyad/lower": 700,

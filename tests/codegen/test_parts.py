@@ -12,7 +12,7 @@ from codegen.emit_partials import LEAST, units
 from codegen.index import ZERO, Datum, Index, Var, flatten, of
 from codegen.loops import Accumulator, Apply, Check, Const, Kernel, Load, Loop, Reduce, Result, Store, Update
 from codegen.parts import parts
-from codegen.scalar import F16, F32, F64, I32, I64, Type
+from codegen.scalar import B1, F16, F32, F64, I32, I64, Type
 
 SHAPES = (
     (1, 1 << 16), (1, 100_001), (1, 32 * 16 * 64), (2, 40_000), (3, 16 * 32 * 40), (64, 1000), (70, 1001), (100, 512),
@@ -41,6 +41,18 @@ def test_cut_sums_keep_their_tree(type: Type, shape: tuple[int, int]) -> None:
     wide = source.astype(np.float32) if type is F16 else source
     want = source.sum(dtype=np.int32) if type is I32 else row_tree(wide, "sum")
     assert same_bits(got[0], np.asarray(want).astype(NUMPY[type]).reshape(1))
+
+
+@pytest.mark.parametrize("n", [200_001, 1 << 18])
+def test_bools_are_cut_as_bytes(n: int) -> None:
+    k = sums(B1, 1, n, "max", "min", "sum", "prod")
+    assert len(parts(k)) == 2
+    for fill in (False, True):
+        source = np.full((1, n), fill)
+        source[0, n - 2] = not fill
+        got = [np.zeros(1, np.bool_) for _ in range(4)]
+        execute(k, source, *got, splits=(1, 7))
+        assert [bool(g[0]) for g in got] == [True, False, True, False]
 
 
 def test_small_sums_stay_whole() -> None:
