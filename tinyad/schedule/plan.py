@@ -87,6 +87,7 @@ class Plan:
                 reason = self.partition.reasons.get(id(n))
                 if reason:
                     out.append(f"  %{self.number_of[id(n)]} {n.op.value} {reason}")
+            out += [f"  contract {text}" for text in step.contractions]
         return "\n".join(out)
 
 
