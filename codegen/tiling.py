@@ -40,6 +40,7 @@ ACROSS = 1.5  # cycles to store one result where the epilogue stores across its 
 SHARES = 4  # threads among which panels should go evenly
 FEW_ROWS = 24  # rows up to which a large factor is read once, in place
 FEW_ROWS_FAR = 128  # the same for a factor in far memory: packing would wait for it
+FEW_COLUMNS = 256  # columns from which they stream well
 LARGE = 256 << 10  # bytes from which a factor is large
 SUMS = 64 << 10  # bytes of running sums of a contraction with few rows
 DIRECT_ROWS = 256  # rows up to which columns are better read where they are than packed
@@ -238,7 +239,7 @@ def stream(s: Contract, target: Target) -> Stream | None:
     size = wide_type(s.acc.type).bytes
     lanes = max(target.vector_bytes // size, 1)
     large = columns * k * size
-    if rows > (FEW_ROWS_FAR if large > L3 else FEW_ROWS) or large < LARGE or columns < 4 * lanes or len(group) != 1:
+    if rows > (FEW_ROWS_FAR if large > L3 else FEW_ROWS) or large < LARGE or columns < FEW_COLUMNS or len(group) != 1:
         return None
     if lanes > 16 or not _straight(s.epilogue) or not _along(body, group[0], s.k):
         return None
