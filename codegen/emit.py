@@ -163,7 +163,7 @@ def run(f: Frame, body: Sequence[Stmt]) -> None:
             case Const():
                 f.values[s] = const(register_type(s.type, 1), s.value)
             case Load():
-                f.values[s] = memory.load(f, s)
+                f.values[s] = f.known[s] if s in f.known else memory.load(f, s)
             case Apply():
                 args = f.agree(*(f.values[a] for a in s.args))
                 f.values[s] = emit_op(f.b, s.op, s.type, tuple(a.type for a in s.args), args)

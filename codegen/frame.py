@@ -40,6 +40,7 @@ class Frame:
         self.b = Builder(module)
         self._run = run
         self.values: dict[Value, Val] = {}
+        self.known: dict[Value, Val] = {}  # loads whose values are there already
         self.results: dict[tuple[Reduce, int], Val] = {}
         self.vars: dict[Var, Val] = {}
         self.depth: dict[Var, int] = {}
