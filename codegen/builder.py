@@ -273,6 +273,11 @@ class Builder:
         self.declare("llvm.x86.sse.sfence", "void", "")
         self.lines.append("  call void @llvm.x86.sse.sfence()")
 
+    def prefetch(self, address: Val) -> None:
+        """Asks for the line at `address`, which need not exist, to be brought to the second cache."""
+        self.declare("llvm.prefetch.p0", "void", "ptr, i32, i32, i32")
+        self.lines.append(f"  call void @llvm.prefetch.p0({address!r}, i32 0, i32 2, i32 1)")
+
     def ret(self) -> None:
         self.lines.append("  ret void")
 

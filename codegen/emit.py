@@ -15,12 +15,11 @@ from . import address, memory
 from .analysis import indices, statements
 from .builder import I64, PTR, Module, Val, const, register_type, ty
 from .combine import COMBINE, COMBINE_BOOL, identity
+from .contract import contract, method
 from .emit_columns import column_partials, is_tiled, tiles
-from .emit_contract import contract, contract_scratch
 from .emit_partials import partials
 from .emit_reduce import reduce
 from .emit_rows import epilogue, rows
-from .emit_windows import contract_windows, layout
 from .frame import Frame, first_lanes, lane_numbers
 from .index import Div, Index, Mod, Var, mod, unmask
 from .loops import (
@@ -69,21 +68,8 @@ def scratch_bytes(kernel: Kernel, target: Target) -> int:
 
 def _part_scratch(part: Kernel, target: Target) -> int:
     contractions = [s for s in statements(part.body) if isinstance(s, Contract)]
-    return sum(_large_scratch(part, target).values()) + max((_scratch(s, target) for s in contractions), default=0)
-
-
-def _scratch(s: Contract, target: Target) -> int:
-    """Bytes of scratch memory that a contraction takes."""
-    found = layout(s, target)
-    return contract_scratch(s, target) if found is None else sum(found.parts)
-
-
-def _contract(f: Frame, s: Contract, begin: Val | None = None, end: Val | None = None) -> None:
-    found = layout(s, f.target)
-    if found is None:
-        contract(f, s, begin, end)
-    else:
-        contract_windows(f, s, found, begin, end)
+    panels = max((method(s, target).bytes for s in contractions), default=0)
+    return sum(_large_scratch(part, target).values()) + panels
 
 
 def _scratch_sizes(kernel: Kernel, target: Target) -> dict[Buffer, int]:
@@ -178,7 +164,7 @@ def run(f: Frame, body: Sequence[Stmt]) -> None:
             case Const():
                 f.values[s] = const(register_type(s.type, 1), s.value)
             case Load():
-                f.values[s] = memory.load(f, s)
+                f.values[s] = f.known[s] if s in f.known else memory.load(f, s)
             case Apply():
                 args = f.agree(*(f.values[a] for a in s.args))
                 f.values[s] = emit_op(f.b, s.op, s.type, tuple(a.type for a in s.args), args)
@@ -207,7 +193,7 @@ def run(f: Frame, body: Sequence[Stmt]) -> None:
                 else:
                     reduce(f, s)
             case Contract():
-                _contract(f, s, *(_RANGE if s is f.ranged else (None, None)))
+                contract(f, s, *(_RANGE if s is f.ranged else (None, None)))
 
 
 def _advance(f: Frame, s: Advance) -> Val:

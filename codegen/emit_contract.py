@@ -1,356 +1,231 @@
-"""Contractions: packed panels, a tile of accumulators in registers, the epilogue tile by tile.
+"""Contractions: panels, a tile of accumulators in registers, the epilogue tile by tile.
 
 Whatever the tiling, an element is a chain of fused multiply-adds per CONTRACT_BLOCK consecutive k, from zero, and the
 blocks are added in order; so tile sizes and the choice of the vector side never show in the bits.
 
     for columns in blocks of NB:
       for rows in blocks of MB:
-        for k in blocks of CONTRACT_BLOCK:
-          pack the columns' factor: panels of NR                       (stays in L2)
+        for k in blocks of DEPTH:
+          pack the columns' factor: panels of NR                       (stays in L3)
           for rows in blocks of MC:
             pack the rows' factor: panels of MR                        (stays in L2)
-            for each panel of columns (stays in L1), for each panel of rows:
-              tile = chain over the block's k; added to the block before, if any
-              after the last block: the epilogue on the tile
+            for each panel of columns (stays in L2), for each panel of rows:
+              for k in blocks of CONTRACT_BLOCK: tile += chain over the block
+              after the last k: the epilogue on the tile
+
+A factor that `codegen.tiling` leaves where it is is read there; its last tile then ends where the factor does, and what
+is computed twice is stored once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
-from math import prod
+from functools import partial
 
-from .analysis import indices, statements
-from .builder import I64, Ty, Val, const, register_type
-from .clone import Clone
+from .builder import I64, Val, const, ty
 from .combine import identity, wide_type
+from .epilogue import Tile, finish_sums, is_short, run_epilogue
+from .flat import Flat, multiply_add
 from .frame import Frame, first_lanes
-from .index import Index, Var, of, unflatten
-from .loops import CONTRACT_BLOCK, Acc, Contract, Loop, Reduce, Stmt, Store, Update
-from .ops import to_memory, to_register
-from .pack import STEP, Side, pack
-from .scalar import Type
-from .target import Target
-from .vectorize import hidden, round_up_to_power
-
-L1_PANEL = 32 << 10  # bytes of one panel of columns
-L2_ROWS = 192 << 10  # bytes of one block of packed rows
-L2_COLUMNS = 1 << 20  # bytes of one block of packed columns
-TILES = 4 << 20  # bytes of unfinished tiles
-UNIT = 96  # rows m that one step of a split outer range covers: a multiple of every panel width
-FMA_LATENCY = 4
-OVERHEAD = 0.75  # cycles that one step of k costs besides its loads and multiplications
+from .loops import CONTRACT_BLOCK, Contract
+from .pack import Side, is_by_rows, pack
+from .tiling import Tiling
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Block sizes of one contraction. `swapped`: the rows are n and the columns (the vector side) m."""
-
-    swapped: bool
-    lanes: int
-    mr: int
-    nv: int
-    mc: int
-    nb: int
-    mb: int
-    depth: int
-    blocks: int
-    element_bytes: int
-
-    @property
-    def nr(self) -> int:
-        return self.nv * self.lanes
-
-    @property
-    def tile(self) -> int:
-        """Elements of one tile."""
-        return self.mr * self.nr
-
-    @property
-    def row_bytes(self) -> int:
-        return _up(self.mc * self.depth * self.element_bytes + 256, 64)
-
-    @property
-    def column_bytes(self) -> int:
-        return self.nb * self.depth * self.element_bytes + 256
-
-    @property
-    def bytes(self) -> int:
-        tiles = self.mb * self.nb if self.blocks > 1 else self.tile
-        return _up(self.row_bytes + self.column_bytes + tiles * self.element_bytes, 64)
+def contract_tiles(f: Frame, s: Contract, begin: Val | None, end: Val | None, p: Tiling) -> None:
+    """Emits the loop nest of the module's docstring, for the panels ``[begin, end)`` that threads share or all."""
+    _Nest(f, s, p).run(begin, end)
 
 
-def _up(n: int, unit: int) -> int:
-    return -(-n // unit) * unit
+class _Nest:
+    """A contraction and where its panels are."""
 
+    def __init__(self, f: Frame, s: Contract, p: Tiling) -> None:
+        self.f, self.p = f, p
+        self.c = c = Flat(s, p.swapped, p.mr, p.nr, numbers=True)
+        self.by_rows = is_by_rows(f, c.rows)
+        self.k, self.rows, self.columns, self.t = c.k, c.rows, c.columns, c.element
+        self.vector = self.t.with_lanes(p.lanes)
+        self.align = self.t.bits // 8
+        self.places = range(0, p.mr * p.nr, p.lanes)
+        self.absent = identity("sum", wide_type(s.acc.type), p.lanes)
+        arena = f.arena
+        assert arena is not None and f.vector is None
+        areas = []
+        for part in p.parts:
+            areas.append(arena)
+            arena = f.b.gep(ty("i", 8), arena, const(I64, part))
+        self.row_panels, self.column_panels, self.tiles = areas
 
-def _shape(target: Target, element_bytes: int, rows: int, columns: int) -> tuple[float, int, int, int]:
-    """The cheapest register tile: (cost in cycles per k, lanes, rows, vectors)."""
-    lanes = min(max(target.vector_bytes // element_bytes, 1), round_up_to_power(columns), 32)
-    budget = 4 if not target.has_fma else 24 if target.registers == 32 else 12
-    best: tuple[float, int, int, int] | None = None
-    for nv in range(1, 9):
-        if nv > 1 and (nv - 1) * lanes >= columns:
-            break
-        if UNIT % (nv * lanes):
-            continue
-        for mr in (d for d in range(1, min(max(budget // nv, 1), max(rows, 1)) + 1) if UNIT % d == 0):
-            step = max(mr * nv / 2, (mr + nv) / 2, FMA_LATENCY)
-            if nv * lanes * element_bytes * CONTRACT_BLOCK > L1_PANEL:
-                step *= 1.1
-            cost = (step + OVERHEAD) * -(-rows // mr) * -(-columns // (nv * lanes))
-            if best is None or cost < best[0]:
-                best = cost, lanes, mr, nv
-    assert best is not None
-    return best
+    def at(self, base: Val, offset: int) -> Val:
+        return self.f.b.gep(self.t, base, const(I64, offset))
 
+    def beyond(self, start: Val, step: int, end: Val) -> Val:
+        """Where a block of at most `step` from `start` on ends."""
+        return self.f.extreme("smin", self.f.b.binary("add", start, const(I64, step)), end)
 
-def plan(s: Contract, target: Target) -> Plan:
-    """Tile and block sizes by the extents and the target alone."""
-    m, n, k = (max(prod(v.extent for v in group), 1) for group in (s.m, s.n, s.k))
-    return _plan(m, n, k, wide_type(s.acc.type).bytes, prefers_rows(s), target)
+    # blocks ---------------------------------------------------------------------------------------------------
+    def run(self, begin: Val | None, end: Val | None) -> None:
+        f, b, p = self.f, self.f.b, self.p
+        rows, columns = ((const(I64, 0), const(I64, side.var.extent)) for side in (self.rows, self.columns))
+        if begin is not None and end is not None:
+            side = self.columns if p.along_columns else self.rows
+            lo = b.binary("mul", begin, const(I64, side.width))
+            hi = f.extreme("smin", b.binary("mul", end, const(I64, side.width)), const(I64, side.var.extent))
+            rows, columns = (rows, (lo, hi)) if p.along_columns else ((lo, hi), columns)
 
-
-@cache
-def _plan(m: int, n: int, k: int, size: int, prefers_rows: bool, target: Target) -> Plan:
-    straight, crossed = _shape(target, size, m, n), _shape(target, size, n, m)
-    penalty = 1 / 1.15 if prefers_rows else 1.15
-    swapped = crossed[0] * penalty < straight[0]
-    _, lanes, mr, nv = crossed if swapped else straight
-    rows, columns = (n, m) if swapped else (m, n)
-    depth = min(CONTRACT_BLOCK, _up(k, STEP)) + 1  # a row over: the last one is stored as whole vectors
-    blocks = -(-k // CONTRACT_BLOCK)
-    mc = min(_up(rows, mr), max(L2_ROWS // (depth * size) // mr, 1) * mr)
-    nr = nv * lanes
-    nb = min(_up(columns, nr), max(L2_COLUMNS // (depth * size) // nr, 1) * nr)
-    mb = _up(rows, mr) if blocks == 1 else min(_up(rows, mr), max(TILES // (nb * size) // mc, 1) * mc)
-    return Plan(swapped, lanes, mr, nv, mc, nb, mb, depth, blocks, size)
-
-
-def prefers_rows(s: Contract) -> bool:
-    """Whether the epilogue's memory is contiguous along m and not along n."""
-
-    def contiguous(group: tuple[Var, ...]) -> bool:
-        return any(
-            isinstance(e, Store) and i.coefficient(v) == 1 and not hidden(i, v)
-            for e in statements(s.epilogue)
-            for i in indices(e)
-            for v in group
-        )
-
-    return contiguous(s.m) and not contiguous(s.n)
-
-
-def contract_scratch(s: Contract, target: Target) -> int:
-    """Bytes of scratch memory that panels and unfinished tiles take."""
-    return plan(s, target).bytes
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Operation:
-    """A contraction over single variables, its sides sorted out."""
-
-    rows: Side
-    columns: Side
-    k: Var
-    acc: Acc
-    epilogue: list[Stmt]
-    plan: Plan
-    element: Ty
-
-
-def _flat(s: Contract, p: Plan) -> Operation:
-    """The contraction with each group of variables flattened to one."""
-    flat = {name: Var(prod(v.extent for v in group), name) for name, group in (("m", s.m), ("n", s.n), ("k", s.k))}
-    replace: dict[Var, Index] = {}
-    for name, group in (("m", s.m), ("n", s.n), ("k", s.k)):
-        shape = tuple(max(v.extent, 1) for v in group)
-        replace.update(zip(group, unflatten(of(flat[name]), shape), strict=True))
-    clone = Clone(replace)
-    new = clone.contract(s)
-    element = register_type(s.acc.type, 1)
-    m, n, k = flat["m"], flat["n"], flat["k"]
-    a, b = (m, new.a_body, new.a), (n, new.b_body, new.b)
-    rows, columns = (b, a) if p.swapped else (a, b)
-    return Operation(
-        Side(rows[0], k, rows[1], rows[2], p.mr),
-        Side(columns[0], k, columns[1], columns[2], p.nr),
-        k,
-        new.acc,
-        new.epilogue,
-        p,
-        element,
-    )
-
-
-def contract_units(s: Contract) -> int:
-    """How many steps of `UNIT` rows m a contraction has."""
-    return -(-prod(v.extent for v in s.m) // UNIT)
-
-
-def contract(f: Frame, s: Contract, begin: Val | None = None, end: Val | None = None) -> None:
-    """Emits the loop nest of the module's docstring, for the units ``[begin, end)`` of m or all of it."""
-    p = plan(s, f.target)
-    op = _flat(s, p)
-    b = f.b
-    arena = f.arena
-    assert arena is not None and f.vector is None
-    byte = register_type(Type("u8", "u", 8), 1)
-    a_panels = arena
-    b_panels = b.gep(byte, arena, const(I64, p.row_bytes))
-    tiles = b.gep(byte, b_panels, const(I64, p.column_bytes))
-    depth = op.k.extent
-    ranges = {side: (const(I64, 0), const(I64, side.var.extent)) for side in (op.rows, op.columns)}
-    if begin is not None and end is not None:
-        side = op.columns if p.swapped else op.rows
-        stop = b.binary("mul", end, const(I64, UNIT))
-        ranges[side] = (
-            b.binary("mul", begin, const(I64, UNIT)),
-            f.extreme("smin", stop, const(I64, side.var.extent)),
-        )
-    (row_lo, row_hi), (column_lo, column_hi) = ranges[op.rows], ranges[op.columns]
-
-    def column_block(n0: Val, carried: list[Val]) -> list[Val]:
-        n1 = f.extreme("smin", b.binary("add", n0, const(I64, p.nb)), column_hi)
-
-        def row_block(m0: Val, carried: list[Val]) -> list[Val]:
-            m1 = f.extreme("smin", b.binary("add", m0, const(I64, p.mb)), row_hi)
-
-            def k_block(k0: Val, carried: list[Val]) -> list[Val]:
-                k1 = f.extreme("smin", b.binary("add", k0, const(I64, CONTRACT_BLOCK)), const(I64, depth))
-                pack(f, op.columns, b_panels, n0, n1, k0, k1, p.depth)
-
-                def rows_block(i0: Val, carried: list[Val]) -> list[Val]:
-                    i1 = f.extreme("smin", b.binary("add", i0, const(I64, p.mc)), m1)
-                    pack(f, op.rows, a_panels, i0, i1, k0, k1, p.depth)
-                    _tiles(f, op, a_panels, b_panels, tiles, (n0, n1), (m0, i0, i1), (k0, k1))
-                    return carried
-
-                f.loop(m0, m1, p.mc, [], rows_block, "rows")
-                return carried
-
-            f.loop(const(I64, 0), const(I64, max(depth, 1)), CONTRACT_BLOCK, [], k_block, "k")
+        def column_block(n0: Val, carried: list[Val]) -> list[Val]:
+            n = n0, self.beyond(n0, p.nb, columns[1])
+            f.loop(*rows, p.mb, [], partial(row_block, n), "rows")
             return carried
 
-        f.loop(row_lo, row_hi, p.mb, [], row_block, "rows")
-        return carried
+        def row_block(n: tuple[Val, Val], m0: Val, carried: list[Val]) -> list[Val]:
+            m = m0, self.beyond(m0, p.mb, rows[1])
+            f.loop(const(I64, 0), const(I64, max(self.k.extent, 1)), p.depth, [], partial(k_block, n, m), "k")
+            return carried
 
-    f.loop(column_lo, column_hi, p.nb, [], column_block, "columns")
+        def k_block(n: tuple[Val, Val], m: tuple[Val, Val], k0: Val, carried: list[Val]) -> list[Val]:
+            k = k0, self.beyond(k0, p.depth, const(I64, self.k.extent))
+            if not p.direct.columns:
+                pack(f, self.columns, self.column_panels, *n, *k, p.stride)
+            f.loop(*m, p.mc, [], partial(rows_block, n, m, k), "rows")
+            return carried
 
+        def rows_block(
+            n: tuple[Val, Val], m: tuple[Val, Val], k: tuple[Val, Val], i0: Val, carried: list[Val]
+        ) -> list[Val]:
+            i = i0, self.beyond(i0, p.mc, m[1])
+            if not p.direct.rows:
+                pack(f, self.rows, self.row_panels, *i, *k, p.stride)
+            self._tiles(n, m[0], i, k)
+            return carried
 
-def _tiles(
-    f: Frame,
-    op: Operation,
-    a_panels: Val,
-    b_panels: Val,
-    tiles: Val,
-    columns: tuple[Val, Val],
-    rows: tuple[Val, Val, Val],
-    k: tuple[Val, Val],
-) -> None:
-    """All tiles of a block of packed rows against a block of packed columns."""
-    b, p, t = f.b, op.plan, op.element
-    (n0, n1), (m0, i0, i1), (k0, k1) = columns, rows, k
-    steps = b.binary("sub", k1, k0)
+        f.loop(*columns, p.nb, [], column_block, "columns")
 
-    def across(n: Val, carried: list[Val]) -> list[Val]:
-        b_panel = b.gep(t, b_panels, b.binary("mul", b.binary("sub", n, n0), const(I64, p.depth)))
-        column = b.binary("mul", b.binary("sub", n, n0), const(I64, p.mb))
+    def _tiles(self, n: tuple[Val, Val], m0: Val, i: tuple[Val, Val], k: tuple[Val, Val]) -> None:
+        """All tiles of a block of rows against a block of columns."""
+        f, b, p = self.f, self.f.b, self.p
 
-        def down(m: Val, carried: list[Val]) -> list[Val]:
-            a_panel = b.gep(t, a_panels, b.binary("mul", b.binary("sub", m, i0), const(I64, p.depth)))
-            sums = _chains(f, op, a_panel, b_panel, steps)
-            tile = tiles
-            rows_left = f.extreme("smin", b.binary("add", m, const(I64, p.mr)), i1)
+        def across(at: Val, carried: list[Val]) -> list[Val]:
+            column = b.binary("sub", at, n[0])
+            panel = b.gep(self.t, self.column_panels, b.binary("mul", column, const(I64, p.stride)))
+            f.loop(*i, p.mr, [], partial(down, at, column, panel), "tile")
+            return carried
+
+        def down(at: Val, column: Val, columns: Val, m: Val, carried: list[Val]) -> list[Val]:
+            row = b.binary("mul", b.binary("sub", m, i[0]), const(I64, p.stride))
+            tile, end = self.tiles, self.beyond(m, p.mr, i[1])
             if p.blocks > 1:
-                row = b.binary("mul", b.binary("sub", m, m0), const(I64, p.nr))
-                tile = b.gep(t, tiles, b.binary("add", column, row))
-                sums = _added(f, op, tile, sums, b.icmp("eq", k0, const(I64, 0)))
-                last = b.icmp("eq", k1, const(I64, op.k.extent))
-                rows_left = b.select(last, rows_left, m)
-            for i, v in enumerate(sums):
-                b.store(v, b.gep(t, tile, const(I64, i * p.lanes)), t.bits // 8)
-            _epilogue(f, op, tile, m, rows_left, n)
+                number = b.binary("mul", b.binary("sub", m, m0), const(I64, p.nr))
+                tile = b.gep(self.t, tile, b.binary("add", b.binary("mul", column, const(I64, p.mb)), number))
+                last = b.icmp("eq", k[1], const(I64, self.k.extent))
+                end = b.select(last, end, m)
+            first = self._inside(self.rows, m) if p.direct.rows else m
+            start = self._inside(self.columns, at) if p.direct.columns else at
+            panels = b.gep(self.t, self.row_panels, row), columns
+            if self.k.extent > CONTRACT_BLOCK:
+                self._sums(tile, panels, (first, start), k)
+                run_epilogue(f, self.c.ending, Tile(tile, p.nr, p.lanes, first, start), (m, end), at)
+                return carried
+            sums = self._chain(panels, (first, start), k[0], k)
+
+            def part() -> None:
+                for place, v in zip(self.places, sums, strict=True):
+                    b.store(v, self.at(tile, place), self.align)
+                run_epilogue(f, self.c.ending, Tile(tile, p.nr, p.lanes, first, start), (m, end), at)
+
+            whole = self.whole(m, end, at)
+            if whole is None:
+                part()
+            else:
+                f.choose(whole, lambda: finish_sums(f, self.c.ending, sums, p.nv, m, at), part)
             return carried
 
-        f.loop(i0, i1, p.mr, [], down, "tile")
-        return carried
+        f.loop(*n, p.nr, [], across, "panel")
 
-    f.loop(n0, n1, p.nr, [], across, "panel")
+    def _inside(self, side: Side, at: Val) -> Val:
+        """Where a tile that is not packed starts: so that all of it exists."""
+        return self.f.extreme("smin", at, const(I64, max(side.var.extent - side.width, 0)))
 
-
-def _chains(f: Frame, op: Operation, a_panel: Val, b_panel: Val, steps: Val) -> list[Val]:
-    """The accumulators of a tile, row by row, after one block of k from zero."""
-    b, p, t = f.b, op.plan, op.element
-    vector = t.with_lanes(p.lanes)
-    align = t.bits // 8
-
-    def step(k: Val, sums: list[Val]) -> list[Val]:
-        row = b.gep(t, b_panel, b.binary("mul", k, const(I64, p.nr)))
-        column = b.gep(t, a_panel, b.binary("mul", k, const(I64, p.mr)))
-        factors = [b.load(vector, b.gep(t, row, const(I64, v * p.lanes)), align) for v in range(p.nv)]
-        out = []
-        for r in range(p.mr):
-            x = b.splat(b.load(t, b.gep(t, column, const(I64, r)), align), p.lanes)
-            out += [multiply_add(f, x, y, z) for y, z in zip(factors, sums[r * p.nv : (r + 1) * p.nv], strict=True)]
+    def whole(self, m: Val, end: Val, n: Val) -> Val | None:
+        """Whether a tile from m (to `end`) and n on is whole, so that its sums need not go through memory; None where
+        they do anyway."""
+        b, p = self.f.b, self.p
+        if not is_short(self.c.ending, p.mr * p.nv):
+            return None
+        out = const(ty("i", 1), True)
+        if self.rows.var.extent % p.mr:
+            out = b.icmp("eq", b.binary("sub", end, m), const(I64, p.mr))
+        if self.columns.var.extent % p.nr:
+            fits = b.icmp("sle", n, const(I64, self.columns.var.extent - p.nr))
+            out = fits if out.ref == "true" else b.binary("and", out, fits)
         return out
 
-    zeros = [const(vector, 0)] * (p.mr * p.nv)
-    return f.loop(const(I64, 0), steps, 1, zeros, step, "chain", certain=op.k.extent > 0)
+    # one tile ---------------------------------------------------------------------------------------------------
+    def _sums(self, tile: Val, panels: tuple[Val, Val], start: tuple[Val, Val], k: tuple[Val, Val]) -> None:
+        """Adds the chains over k to a tile, which the first of them begins."""
+        f, b, p = self.f, self.f.b, self.p
 
-
-def multiply_add(f: Frame, x: Val, y: Val, z: Val) -> Val:
-    if x.ty.kind == "f":
-        return f.b.fma(x, y, z)
-    return f.b.binary("add", f.b.binary("mul", x, y), z)
-
-
-def _added(f: Frame, op: Operation, tile: Val, sums: list[Val], first: Val) -> list[Val]:
-    """The sums added to those of the blocks before; to -0.0, which changes nothing, in the first block."""
-    b, t = f.b, op.element
-    out = []
-    for i, v in enumerate(sums):
-        old = b.load(v.ty, b.gep(t, tile, const(I64, i * op.plan.lanes)), t.bits // 8)
-        old = b.select(first, identity("sum", wide_type(op.acc.type), v.ty.lanes), old)
-        out.append(b.binary("fadd" if t.kind == "f" else "add", old, v))
-    return out
-
-
-def _epilogue(f: Frame, op: Operation, tile: Val, m: Val, m_end: Val, n: Val) -> None:
-    """The epilogue for rows ``[m, m_end)`` of a tile and its columns from n on, in vectors where it allows them."""
-    b, p, t = f.b, op.plan, op.element
-    extent = op.columns.var.extent
-    lanewise = not any(isinstance(s, (Loop, Reduce, Contract, Update)) for s in op.epilogue)
-    lanes = p.lanes if lanewise else 1
-    full = extent // lanes * lanes
-
-    def row(i: Val, carried: list[Val]) -> list[Val]:
-        line = b.gep(t, tile, b.binary("mul", b.binary("sub", i, m), const(I64, p.nr)))
-
-        def vector(j: Val, width: int, mask: Val | None) -> None:
-            where = b.gep(t, line, b.binary("sub", j, n))
-            acc = b.load(t.with_lanes(width), where, t.bits // 8)
-            if wide_type(op.acc.type) is not op.acc.type:
-                acc = to_register(b, op.acc.type, to_memory(b, op.acc.type, acc))
-            with f.scope((op.columns.var, j)), f.vectorised(op.columns.var, width, mask, aligned=True):
-                f.values[op.acc] = acc
-                f.run(op.epilogue)
-
-        def whole(j: Val, carried: list[Val]) -> list[Val]:
-            vector(j, lanes, None)
+        def clear(i: Val, carried: list[Val]) -> list[Val]:
+            b.store(self.absent, b.gep(self.t, tile, i), self.align)
             return carried
 
-        def last(j: Val, carried: list[Val]) -> list[Val]:
-            vector(j, lanes, first_lanes(extent - full, lanes))
+        size = const(I64, p.mr * p.nr)
+        if p.blocks > 1:
+            size = b.select(b.icmp("eq", k[0], const(I64, 0)), size, const(I64, 0))
+        f.loop(const(I64, 0), size, p.lanes, [], clear, "clear")
+
+        def block(k0: Val, carried: list[Val]) -> list[Val]:
+            sums = self._chain(panels, start, k[0], (k0, self.beyond(k0, CONTRACT_BLOCK, k[1])))
+            for at, v in zip(self.places, sums, strict=True):
+                where = self.at(tile, at)
+                old = b.load(v.ty, where, self.align)
+                b.store(b.binary("fadd" if self.t.kind == "f" else "add", old, v), where, self.align)
             return carried
 
-        end = b.binary("add", n, const(I64, p.nr))
-        with f.scope((op.rows.var, i)):
-            if full:
-                f.loop(n, f.extreme("smin", end, const(I64, full)), lanes, [], whole, "epilogue")
-            if full < extent:
-                start = f.extreme("smax", n, const(I64, full))
-                f.loop(start, f.extreme("smin", end, const(I64, extent)), lanes, [], last, "epilogue")
-        return carried
+        f.loop(*k, CONTRACT_BLOCK, [], block, "block", certain=True)
 
-    f.loop(m, m_end, 1, [], row, "epilogue")
+    def _chain(self, panels: tuple[Val, Val], start: tuple[Val, Val], base: Val, k: tuple[Val, Val]) -> list[Val]:
+        """The accumulators of a tile, row by row, after the k of one block, from zero. Panels begin at k = `base`."""
+        f, b, p = self.f, self.f.b, self.p
+
+        def step(at: Val, sums: list[Val]) -> list[Val]:
+            number = b.binary("sub", at, base)
+            with f.scope((self.k, at)):
+                ys = self._vectors(panels[1], start[1], number)
+                xs = self._numbers(panels[0], start[0], number)
+                return [multiply_add(f, xs[i // p.nv], ys[i % p.nv], z) for i, z in enumerate(sums)]
+
+        zeros = [const(self.vector, 0)] * (p.mr * p.nv)
+        return f.loop(*k, 1, zeros, step, "chain", certain=self.k.extent > 0)
+
+    def _vectors(self, panel: Val, start: Val, k: Val) -> list[Val]:
+        """The columns of a tile at one step of k."""
+        f, b, p = self.f, self.f.b, self.p
+        if not p.direct.columns:
+            line = b.gep(self.t, panel, b.binary("mul", k, const(I64, p.nr)))
+            return [b.load(self.vector, self.at(line, v * p.lanes), self.t.bits // 8) for v in range(p.nv)]
+        side, out = self.columns, []
+        for v in range(p.nv):
+            left = side.var.extent - v * p.lanes
+            mask = first_lanes(left, p.lanes) if side.var.extent < p.nr and left < p.lanes else None
+            at = b.binary("add", start, const(I64, v * p.lanes))
+            with f.scope((side.var, at)), f.vectorised(side.var, p.lanes, mask, aligned=False):
+                f.run(side.body)
+                out.append(f.wide(f.values[side.value]))
+        return out
+
+    def _numbers(self, panel: Val, start: Val, k: Val) -> list[Val]:
+        """The rows of a tile at one step of k, each in every lane."""
+        f, b, p = self.f, self.f.b, self.p
+        one, step = (p.stride, 1) if self.by_rows else (1, p.mr)
+        column = b.gep(self.t, panel, b.binary("mul", k, const(I64, step)))
+        out = []
+        for r in range(p.mr):
+            if p.direct.rows:
+                with f.scope((self.rows.var, b.binary("add", start, const(I64, r)))):
+                    f.run(self.rows.body)
+                    x = f.values[self.rows.value]
+            else:
+                x = b.load(self.t, self.at(column, r * one), self.t.bits // 8)
+            out.append(b.splat(x, p.lanes))
+        return out

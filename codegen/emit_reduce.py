@@ -17,6 +17,7 @@ from .frame import Frame, first_lanes
 from .index import Var
 from .loops import BLOCK, UNROLL, Accumulator, Reduce
 from .ops import to_memory, to_register
+from .squares import by_squares, crossing
 from .vectorize import row_is_lanewise
 
 SMALL_BODY = 12  # statements up to which a row's step is unrolled in place; larger ones are one copy, rotating
@@ -356,10 +357,17 @@ def _column(f: Frame, node: Reduce, accs: list[Accumulator], total: int, size: i
                 for acc, old in zip(accs, carried, strict=True)
             ]
 
+    squares = crossing(f, node)
+
+    def elements(start: Val, end: Val, chain: list[Val]) -> list[Val]:
+        if squares:
+            return by_squares(f, node, squares, start, end, chain, element)
+        return f.loop(start, end, 1, chain, element, "column", certain=True)
+
     def aligned() -> None:
         def block(start: Val, carried: list[Val]) -> list[Val]:
             end = f.extreme("smin", b.binary("add", start, const(I64, size)), const(I64, inner.extent))
-            counter.push(f.loop(start, end, 1, fresh, element, "column", certain=True))
+            counter.push(elements(start, end, fresh))
             return carried
 
         f.loop(const(I64, 0), const(I64, inner.extent), size, [], block, "block")
@@ -393,7 +401,7 @@ def _column(f: Frame, node: Reduce, accs: list[Accumulator], total: int, size: i
         room = b.binary("sub", const(I64, size), old_length)
         end = f.extreme("smin", b.binary("add", at, room), const(I64, inner.extent))
         chain = [b.load(t, w, bytes_of(t)) for t, w in zip(types, waiting, strict=True)]
-        chain = f.loop(at, end, 1, chain, element, "column", certain=True)
+        chain = elements(at, end, chain)
         new_length = b.binary("add", old_length, b.binary("sub", end, at))
         b.cond_branch(b.icmp("eq", new_length, const(I64, size)), push, keep)
         b.label(push)

@@ -13,7 +13,7 @@ The last MR rows of an axis end where the axis does: some are computed twice, no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -22,27 +22,36 @@ from . import address
 from .analysis import indices, statements
 from .builder import I64, Ty, Val, const, register_type, ty
 from .clone import Clone
-from .emit_contract import FMA_LATENCY, L2_COLUMNS, OVERHEAD, multiply_add, prefers_rows
+from .epilogue import Epilogue, Tile, run_epilogue
+from .flat import multiply_add
 from .frame import Frame, first_lanes, lane_numbers
-from .index import ZERO, Index, Var, flatten, of, unflatten
+from .index import ZERO, Index, Var, flatten, floordiv, of, unflatten
 from .loops import CONTRACT_BLOCK, Buffer, Contract
-from .pack import STEP, Side, pack, transpose
+from .pack import Side, pack, transpose
 from .target import Target
-from .vectorize import hidden, round_up_to_power
-from .windows import Windows, windows
+from .tiling import OVERHEAD, STEP, chains_text, cycles, most_rows, prefers_rows
+from .vectorize import round_up_to_power
+from .windows import PARTS, Windows, knows_only_joint, windows
 
+L2_COLUMNS = 1 << 20  # bytes of one block of packed columns
 FIT = 256  # bytes past the end of panels and tiles that vectors may reach
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """Sizes of one contraction over windows: `mr` rows by `nv` vectors of `lanes` columns in registers."""
+    """Sizes of one contraction over windows: `mr` rows by `nv` vectors of `lanes` columns in registers.
+
+    `across`: `nv` vectors of rows by `mr` columns.
+    """
 
     windows: Windows
+    across: bool
     lanes: int
     mr: int
     nv: int
     nb: int
+    n: int
+    k: int
     depth: int
     size: int
 
@@ -51,12 +60,44 @@ class Layout:
         return self.nv * self.lanes
 
     @property
+    def width(self) -> int:
+        """Columns of a tile."""
+        return self.mr if self.across else self.nr
+
+    @property
+    def rows(self) -> int:
+        """Rows of a tile."""
+        return self.nr if self.across else self.mr
+
+    @property
+    def along_columns(self) -> bool:
+        """Whether threads share panels of columns, each evaluating all rows, for there are few strips of these."""
+        return self.windows.units < min(PARTS, -(-self.n // self.width))
+
+    @property
+    def units(self) -> int:
+        """Into how many parts the contraction can be split."""
+        return -(-self.n // self.width) if self.along_columns else self.windows.units
+
+    @property
     def parts(self) -> tuple[int, int, int, int]:
         """Bytes of the panels, of the evaluated rows, of the offsets of k and of one tile."""
         panels = self.nb * self.depth * self.size + FIT
-        stage = prod(self.windows.shape) * self.size
-        tile = self.nr * max(self.mr, self.lanes) * self.size
-        return _up(panels), _up(stage), _up(8 * self.depth), _up(tile + FIT)
+        stage = (prod(self.windows.shape) + self.nr) * self.size + FIT
+        tile = self.nr * (max(self.mr, self.lanes) + 1) * self.size
+        table = 16 * self.depth + 8 * (self.depth // CONTRACT_BLOCK + 1) if self.windows.written else 8 * self.depth
+        return _up(panels), _up(stage), _up(table), _up(tile + FIT)
+
+
+    def __str__(self) -> str:
+        """One line for people."""
+        w, side = self.windows, "panels of columns" if self.along_columns else "strips"
+        return (
+            f"windows over {len(w.axes)} axes{' swapped' * w.swapped}: tile {self.mr}x{self.nv}x{self.lanes}"
+            f"{' across' * self.across}, {w.strip} of {w.axes[0].row.extent} rows at a time as "
+            f"{'x'.join(map(str, w.shape))}, packs columns, {self.nb} at a time, threads share {self.units} {side}, "
+            f"{chains_text(self.k)}"
+        )
 
 
 def _up(n: int) -> int:
@@ -72,29 +113,31 @@ def layout(s: Contract, target: Target) -> Layout | None:
     n, k = (prod(v.extent for v in group) for group in (s.m if w.swapped else s.n, s.k))
     x = w.axes[-1].row.extent
     full = target.vector_bytes // w.type.bytes
-    lanes = min(full, round_up_to_power(n))
-    budget = 4 if not target.has_fma else 28 if target.registers == 32 else 12
-    best: tuple[float, int, int] | None = None
-    for nv in range(1, 5):
-        for mr in range(1, min(max(budget // nv, 1), x, lanes) + 1):
-            step = max(mr * nv / 2, (mr + nv) / 2, FMA_LATENCY) + OVERHEAD
-            cost = step * -(-x // mr) * -(-n // (nv * lanes))
-            if best is None or cost < best[0]:
-                best = cost, mr, nv
-    assert best is not None
-    _, mr, nv = best
+    choices = list(_along_columns(n, x, full, target))
+    if w.axes[-1].stride == 1:
+        choices += _across(n, x, full, target)
+    _, across, lanes, mr, nv = min(choices)
     depth = -(-k // STEP) * STEP
-    nr = nv * lanes
-    nb = min(-(-n // nr) * nr, max(L2_COLUMNS // (depth * w.type.bytes) // nr, 1) * nr)
-    return Layout(w, lanes, mr, nv, nb, depth, w.type.bytes)
+    width = mr if across else nv * lanes
+    nb = min(-(-n // width) * width, max(L2_COLUMNS // (depth * w.type.bytes) // width, 1) * width)
+    return Layout(w, across, lanes, mr, nv, nb, n, k, depth, w.type.bytes)
 
 
-def _knows_only_joint(e: Index, group: Sequence[Var]) -> bool:
-    """Whether an index knows of the variables no more than their row-major joint number."""
-    last = e.coefficient(group[-1])
-    shape = [v.extent for v in group]
-    plain = all(e.coefficient(v) == last * prod(shape[i + 1 :]) for i, v in enumerate(group))
-    return plain and not any(hidden(e, v) for v in group)
+def _along_columns(n: int, x: int, full: int, target: Target) -> Iterator[tuple[float, bool, int, int, int]]:
+    """Tiles with vectors of columns: cost, `across`, lanes, rows, vectors."""
+    lanes = min(full, round_up_to_power(n))
+    for nv in range(1, 5):
+        for mr in range(1, min(most_rows(nv, target), x, lanes) + 1):
+            yield cycles(mr, nv) * -(-x // mr) * -(-n // (nv * lanes)), False, lanes, mr, nv
+
+
+def _across(n: int, x: int, full: int, target: Target) -> Iterator[tuple[float, bool, int, int, int]]:
+    """Tiles with vectors of rows, which are read at any place in memory: cost, `across`, lanes, columns, vectors."""
+    lanes = min(full, round_up_to_power(x))
+    for nv in range(1, 7):
+        for mr in range(1, min(most_rows(nv, target), n) + 1):
+            step = max(cycles(mr, nv), mr + 2 * nv + OVERHEAD)
+            yield step * -(-n // mr) * -(-x // (nv * lanes)), True, lanes, mr, nv
 
 
 class _Emitter:
@@ -108,16 +151,18 @@ class _Emitter:
         flat = {"n": Var(prod(v.extent for v in columns), "n"), "k": Var(prod(v.extent for v in s.k), "k")}
         replace: dict[Var, Index] = {}
         for name, group in (("n", columns), ("k", s.k)):
-            joint = name == "k" and all(_knows_only_joint(e, group) for x in statements(body) for e in indices(x))
+            joint = name == "k" and all(knows_only_joint(e, group) for x in statements(body) for e in indices(x))
             shape = tuple(v.extent for v in group)
             places = [*[ZERO] * (len(group) - 1), of(flat[name])] if joint else unflatten(of(flat[name]), shape)
             replace.update(zip(group, places, strict=True))
+        replace.update(w.written)
         clone = Clone(replace)
         packed = clone.body(body)
-        self.columns = Side(flat["n"], flat["k"], packed, clone.value(value), p.nr)
+        self.columns = Side(flat["n"], flat["k"], packed, clone.value(value), p.width)
         clone.new[id(s.acc)] = s.acc
         self.acc, self.epilogue = s.acc, clone.body(s.epilogue)
-        self.along_rows = prefers_rows(s) != w.swapped
+        self.ending = Epilogue(self.acc, self.epilogue, w.axes[-1].row, flat["n"])
+        self.along_rows = not p.across and prefers_rows(s) != w.swapped
         self.k = s.k
         arena = f.arena
         assert arena is not None and f.vector is None
@@ -145,11 +190,16 @@ class _Emitter:
     def run(self, begin: Val, end: Val) -> None:
         """The units ``[begin, end)``."""
         f, b, p = self.f, self.f.b, self.p
-        self._offsets()
-        extent = self.columns.var.extent
+        if not self.w.written:
+            self._offsets()
+        lo, hi = const(I64, 0), const(I64, p.n)
+        if p.along_columns:
+            lo, hi = (b.binary("mul", x, const(I64, p.width)) for x in (begin, end))
+            hi = f.extreme("smin", hi, const(I64, p.n))
+            begin, end = const(I64, 0), const(I64, p.windows.units)
 
         def block(n0: Val, carried: list[Val]) -> list[Val]:
-            n1 = f.extreme("smin", b.binary("add", n0, const(I64, p.nb)), const(I64, extent))
+            n1 = f.extreme("smin", b.binary("add", n0, const(I64, p.nb)), hi)
             pack(f, self.columns, self.panels, n0, n1, const(I64, 0), const(I64, self.columns.k.extent), p.depth)
 
             def unit(u: Val, carried: list[Val]) -> list[Val]:
@@ -159,7 +209,7 @@ class _Emitter:
             f.loop(begin, end, 1, [], unit, "unit")
             return carried
 
-        f.loop(const(I64, 0), const(I64, extent), p.nb, [], block, "columns")
+        f.loop(lo, hi, p.nb, [], block, "columns")
 
     def _offsets(self) -> None:
         """Writes where each k lies from a row's position on, in bytes."""
@@ -169,6 +219,34 @@ class _Emitter:
 
         def one() -> None:
             b.store(address.scalar(f, offset), b.gep(I64, self.offsets, address.scalar(f, number)), 8)
+
+        self.loops(self.k, one)
+
+    def _counted(self) -> None:
+        """Writes of each k that counts in this phase where it lies from a row's position on and where in a panel.
+
+        Chains end where they end in all of k: how many count until then is written behind.
+        """
+        f, b, p = self.f, self.f.b, self.p
+        number = flatten(map(of, self.k), [v.extent for v in self.k])
+        line = number * (p.width * p.size)
+        count = f.alloca(I64)
+        b.store(const(I64, 0), count, 8)
+
+        def one() -> None:
+            old = b.load(I64, count, 8)
+            entry = b.gep(I64, self.offsets, b.binary("mul", old, const(I64, 2)))
+            b.store(address.scalar(f, self.w.offset() * p.size), entry, 8)
+            b.store(address.scalar(f, line), b.gep(I64, entry, const(I64, 1)), 8)
+            taken = const(I64, 1)
+            for axis in self.w.axes:
+                if axis.phase is not None:
+                    counts = b.icmp("eq", address.scalar(f, axis.rest), const(I64, 0))
+                    taken = b.binary("and", taken, b.convert("zext", counts, I64))
+            new = b.binary("add", old, taken)
+            b.store(new, count, 8)
+            block = address.scalar(f, floordiv(number, CONTRACT_BLOCK))
+            b.store(new, b.gep(I64, self.offsets, b.binary("add", block, const(I64, 2 * p.depth))), 8)
 
         self.loops(self.k, one)
 
@@ -190,6 +268,8 @@ class _Emitter:
         first = f.extreme("smin", y0, const(I64, axis.extent - w.strip))
         with f.scope(*bound, (w.first, first)):
             f.run(w.evaluation(self.stage))
+            if w.written:
+                self._counted()
             if len(w.axes) == 1:
                 self._panels(n0, n1, y0)
                 return
@@ -214,19 +294,21 @@ class _Emitter:
             panel = b.gep(self.t, self.panels, b.binary("mul", b.binary("sub", n, n0), const(I64, p.depth)))
 
             def tile(at: Val, carried: list[Val]) -> list[Val]:
-                start = f.extreme("smin", at, const(I64, x.extent - p.mr))
+                start = f.extreme("smin", at, const(I64, max(x.extent - p.rows, 0)))
                 self._tile(panel, start)
-                stop = f.extreme("smin", b.binary("add", at, const(I64, p.mr)), end)
-                if self.along_rows:
+                stop = f.extreme("smin", b.binary("add", at, const(I64, p.rows)), end)
+                if p.across:
+                    self._epilogue_across(n, n1, start, at, stop)
+                elif self.along_rows:
                     self._epilogue_along_rows(n, n1, start, at, stop)
                 else:
-                    self._epilogue_along_columns(n, start, at, stop)
+                    run_epilogue(f, self.ending, Tile(self.tile, p.nr, p.lanes, start, n), (at, stop), n)
                 return carried
 
-            f.loop(x0, end, p.mr, [], tile, "tile")
+            f.loop(x0, end, p.rows, [], tile, "tile")
             return carried
 
-        f.loop(n0, n1, p.nr, [], across, "panel")
+        f.loop(n0, n1, p.width, [], across, "panel")
 
     def _tile(self, panel: Val, start: Val) -> None:
         """The sums of MR rows from `start` on, left in memory: row by row, or column by column."""
@@ -239,36 +321,55 @@ class _Emitter:
         byte = ty("i", 8)
 
         def step(k: Val, sums: list[Val]) -> list[Val]:
-            offset = b.load(I64, b.gep(I64, self.offsets, k), 8)
+            if self.w.written:
+                entry = b.gep(I64, self.offsets, b.binary("mul", k, const(I64, 2)))
+                offset = b.load(I64, entry, 8)
+                line = b.gep(byte, panel, b.load(I64, b.gep(I64, entry, const(I64, 1)), 8))
+            else:
+                offset = b.load(I64, b.gep(I64, self.offsets, k), 8)
+                line = b.gep(self.t, panel, b.binary("mul", k, const(I64, p.width)))
             row = b.gep(byte, base, offset)
-            line = b.gep(self.t, panel, b.binary("mul", k, const(I64, p.nr)))
-            factors = [b.load(vector, b.gep(self.t, line, const(I64, v * p.lanes)), align) for v in range(p.nv)]
+            vectors, numbers, stride = (row, line, 1) if p.across else (line, row, last.stride)
+            ys = [b.load(vector, b.gep(self.t, vectors, const(I64, v * p.lanes)), align) for v in range(p.nv)]
             out = []
             for r in range(p.mr):
-                factor = b.splat(b.load(self.t, b.gep(self.t, row, const(I64, r * last.stride)), align), p.lanes)
+                x = b.splat(b.load(self.t, b.gep(self.t, numbers, const(I64, r * stride)), align), p.lanes)
                 mine = sums[r * p.nv : (r + 1) * p.nv]
-                out += [multiply_add(f, factor, y, z) for y, z in zip(factors, mine, strict=True)]
+                out += [multiply_add(f, x, y, z) for y, z in zip(ys, mine, strict=True)]
             return out
 
         zeros = [const(vector, 0)] * (p.mr * p.nv)
         if steps <= CONTRACT_BLOCK:
-            self._keep(f.loop(const(I64, 0), const(I64, steps), 1, zeros, step, "chain"))
+            self._keep(f.loop(*self._block(const(I64, 0)), 1, zeros, step, "chain"))
             return
 
         def block(k0: Val, carried: list[Val]) -> list[Val]:
-            k1 = f.extreme("smin", b.binary("add", k0, const(I64, CONTRACT_BLOCK)), const(I64, steps))
-            sums = f.loop(k0, k1, 1, zeros, step, "chain", certain=True)
-            first = b.icmp("eq", k0, const(I64, 0))
+            sums = f.loop(*self._block(k0), 1, zeros, step, "chain", certain=not self.w.written)
             for i, v in enumerate(sums):
                 where = b.gep(self.t, self.tile, const(I64, i * p.lanes))
-                old = b.select(first, const(vector, -0.0), b.load(vector, where, align))
-                b.store(b.binary("fadd", old, v), where, align)
+                b.store(b.binary("fadd", b.load(vector, where, align), v), where, align)
             return carried
+
+        for i in range(p.mr * p.nv):
+            b.store(const(vector, -0.0), b.gep(self.t, self.tile, const(I64, i * p.lanes)), align)
 
         f.loop(const(I64, 0), const(I64, steps), CONTRACT_BLOCK, [], block, "k")
         if self.along_rows:
             whole = range(p.mr * p.nv)
             self._keep([b.load(vector, b.gep(self.t, self.tile, const(I64, i * p.lanes)), align) for i in whole])
+
+    def _block(self, k0: Val) -> tuple[Val, Val]:
+        """From which step to which the chain goes that starts at k0."""
+        f, b = self.f, self.f.b
+        if not self.w.written:
+            end = b.binary("add", k0, const(I64, CONTRACT_BLOCK))
+            return k0, f.extreme("smin", end, const(I64, self.columns.k.extent))
+        ends = b.gep(I64, self.offsets, const(I64, 2 * self.p.depth))
+        block = b.binary("udiv", k0, const(I64, CONTRACT_BLOCK))
+        previous = f.extreme("smax", b.binary("sub", block, const(I64, 1)), const(I64, 0))
+        before = b.load(I64, b.gep(I64, ends, previous), 8)
+        start = b.select(b.icmp("eq", block, const(I64, 0)), const(I64, 0), before)
+        return start, b.load(I64, b.gep(I64, ends, block), 8)
 
     def _keep(self, sums: list[Val]) -> None:
         b, p = self.f.b, self.p
@@ -279,6 +380,31 @@ class _Emitter:
         for number in range(p.nv):
             for j, column in enumerate(transpose(self.f, sums[number :: p.nv])):
                 b.store(column, b.gep(self.t, self.tile, const(I64, (number * p.lanes + j) * p.lanes)), p.size)
+
+    def _epilogue_across(self, n: Val, n1: Val, start: Val, at: Val, stop: Val) -> None:
+        """For each column of the tile the rows ``[at, stop)`` in vectors."""
+        f, b, p = self.f, self.f.b, self.p
+        x = self.w.axes[-1].row
+        whole = x.extent % p.nr == 0 and (len(self.w.axes) > 1 or self.w.strips == 1)
+        skipped = b.binary("sub", at, start)
+        left = b.binary("sub", stop, at)
+
+        def column(j: Val, carried: list[Val]) -> list[Val]:
+            line = b.binary("mul", b.binary("sub", j, n), const(I64, p.nr))
+            places = b.gep(self.t, self.tile, b.binary("add", line, skipped))
+            for i in range(0, p.nr, p.lanes):
+                mask = None
+                if not whole:
+                    here = b.splat(b.binary("sub", left, const(I64, i)), p.lanes)
+                    mask = b.icmp("slt", lane_numbers(ty("i", 64, p.lanes)), here)
+                acc = b.load(self.t.with_lanes(p.lanes), b.gep(self.t, places, const(I64, i)), p.size)
+                row = b.binary("add", at, const(I64, i))
+                with f.scope((self.columns.var, j), (x, row)), f.vectorised(x, p.lanes, mask, aligned=False):
+                    f.values[self.acc] = acc
+                    f.run(self.epilogue)
+            return carried
+
+        f.loop(n, f.extreme("smin", b.binary("add", n, const(I64, p.width)), n1), 1, [], column, "epilogue")
 
     def _epilogue_along_rows(self, n: Val, n1: Val, start: Val, at: Val, stop: Val) -> None:
         """For each column of the tile the rows ``[at, stop)`` as one vector."""
@@ -303,42 +429,9 @@ class _Emitter:
 
         f.loop(n, f.extreme("smin", b.binary("add", n, const(I64, p.nr)), n1), 1, [], column, "epilogue")
 
-    def _epilogue_along_columns(self, n: Val, start: Val, at: Val, stop: Val) -> None:
-        """For each of the rows ``[at, stop)`` the columns of the tile in vectors."""
-        f, b, p = self.f, self.f.b, self.p
-        var, x = self.columns.var, self.w.axes[-1].row
-        full = var.extent // p.lanes * p.lanes
 
-        def row(i: Val, carried: list[Val]) -> list[Val]:
-            line = b.gep(self.t, self.tile, b.binary("mul", b.binary("sub", i, start), const(I64, p.nr)))
-
-            def vectors(mask: Val | None) -> Callable[[Val, list[Val]], list[Val]]:
-                def one(j: Val, carried: list[Val]) -> list[Val]:
-                    where = b.gep(self.t, line, b.binary("sub", j, n))
-                    acc = b.load(self.t.with_lanes(p.lanes), where, p.size)
-                    with f.scope((var, j)), f.vectorised(var, p.lanes, mask, aligned=True):
-                        f.values[self.acc] = acc
-                        f.run(self.epilogue)
-                    return carried
-
-                return one
-
-            end = b.binary("add", n, const(I64, p.nr))
-            with f.scope((x, i)):
-                if full:
-                    upto = f.extreme("smin", end, const(I64, full))
-                    f.loop(n, upto, p.lanes, [], vectors(None), "epilogue")
-                if full < var.extent:
-                    mask = first_lanes(var.extent - full, p.lanes)
-                    upto = f.extreme("smin", end, const(I64, var.extent))
-                    f.loop(f.extreme("smax", n, const(I64, full)), upto, p.lanes, [], vectors(mask), "epilogue")
-            return carried
-
-        f.loop(at, stop, 1, [], row, "epilogue")
-
-
-def contract_windows(f: Frame, s: Contract, p: Layout, begin: Val | None, end: Val | None) -> None:
+def contract_windows(f: Frame, s: Contract, begin: Val | None, end: Val | None, p: Layout) -> None:
     """Emits the contraction, for a range of its units or all of them."""
     if begin is None or end is None:
-        begin, end = const(I64, 0), const(I64, p.windows.units)
+        begin, end = const(I64, 0), const(I64, p.units)
     _Emitter(f, s, p).run(begin, end)

@@ -41,6 +41,7 @@ class Frame:
         self.b = Builder(module)
         self._run = run
         self.values: dict[Value, Val] = {}
+        self.known: dict[Value, Val] = {}  # loads whose values are there already
         self.results: dict[tuple[Reduce, int], Val] = {}
         self.vars: dict[Var, Val] = {}
         self.depth: dict[Var, int] = {}
@@ -198,6 +199,21 @@ class Frame:
             b.set_phi(v, where, [(first, before), (last, latch)])
             out.append(v)
         return out
+
+    def choose(self, condition: Val, yes: Callable[[], None], no: Callable[[], None]) -> None:
+        """``if condition: yes() else: no()``; a literal condition is no branch."""
+        if condition.ref in ("true", "false"):
+            (yes if condition.ref == "true" else no)()
+            return
+        b = self.b
+        labels = [b.fresh_label(hint) for hint in ("yes", "no", "chosen")]
+        b.cond_branch(condition, labels[0], labels[1])
+        for label, body in zip(labels, (yes, no), strict=False):
+            b.label(label)
+            with self.scope():
+                body()
+            b.branch(labels[2])
+        b.label(labels[2])
 
     def extreme(self, op: str, x: Val, y: Val) -> Val:
         """``smin`` or ``smax`` of two i64; of literals, a literal."""

@@ -217,7 +217,7 @@ def compile_kernel(kernel: Kernel, t: Target, least: int = LEAST, kept: Collecti
     if shared is kernel:
         return found
     (function,) = found.functions
-    function = replace(function, outer=extent(kernel), work=_work(prepare(kernel), t))
+    function = replace(function, outer=extent(kernel, t), work=_work(prepare(kernel), t))
     return replace(found, functions=(function,))
 
 
@@ -246,7 +246,7 @@ def _compile(kernel: Kernel, text: str, t: Target, streamed: frozenset[int]) -> 
         counts.built += 1
         facts = [shared_bytes(kernel), scratch_bytes(kernel, t)]
         for part in parts(kernel):
-            facts += extent(part), _work(part, t), int(_few(part))
+            facts += extent(part, t), _work(part, t), int(_few(part))
         entry = Entry(tuple(facts), assemble(emit(kernel, t, ENTRY, streamed), t))
         if _disk is not None:
             _disk.store(key, entry)

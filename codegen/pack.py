@@ -2,35 +2,56 @@
 
 A panel holds `width` consecutive elements of the side's variable for each k: ``panel[k][r]``. The factor is evaluated
 in vectors along the side's variable; or, where memory is contiguous along k only, along k, the vectors of a panel's
-rows being transposed in registers. What lies past the end of the variable is never read; its place holds anything.
+rows being transposed in registers. A panel whose numbers are read one by one needs no transposition: there it is
+``panel[r][k]``. What lies past the end of the variable is never read; its place holds anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .address import lane_step
 from .analysis import statements
-from .builder import I64, Ty, Val, const, register_type
-from .frame import Frame, first_lanes
+from .builder import I64, Ty, Val, const, register_type, ty
+from .frame import Frame, first_lanes, lane_numbers
 from .index import Index, Var, unmask
 from .loops import Contract, Load, Loop, Reduce, Stmt, Update, Value
+from .memory import MAX_STRIDE
+from .tiling import STEP
 from .vectorize import round_up_to_power
 
 STRIP = 16  # steps of k packed for all panels before the next: memory is read in long rows
-STEP = 16  # steps of k that a panel's depth is a multiple of: the most that one vector along k may write
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Side:
-    """One factor: `value` is defined by `body` from `var` (a row or column number) and `k`."""
+    """One factor: `value` is defined by `body` from `var` (a row or column number) and `k`.
+
+    `numbers`: it is read number by number, not in vectors along `var`. `pieces`: memory along k is a line in pieces
+    only; then the body knows k as ``pieces[0] * pieces[1].extent + pieces[1]``.
+    """
 
     var: Var
     k: Var
     body: Sequence[Stmt]
     value: Value
     width: int
+    numbers: bool = False
+    pieces: tuple[Var, Var] | None = None
+
+    @property
+    def along(self) -> Var:
+        """The variable that steps with k, within a piece."""
+        return self.k if self.pieces is None else self.pieces[1]
+
+    def at(self, f: Frame, k: Val) -> list[tuple[Var, Val]]:
+        """What the variables of k are at `k`."""
+        if self.pieces is None:
+            return [(self.k, k)]
+        around, along = self.pieces
+        size = const(I64, along.extent)
+        return [(around, f.b.binary("udiv", k, size)), (along, f.b.binary("urem", k, size))]
 
     @property
     def element(self) -> Ty:
@@ -45,7 +66,7 @@ def pack(f: Frame, side: Side, panels: Val, lo: Val, hi: Val, k0: Val, k1: Val, 
 
     def panel(count: int, x: Val, start: Val, end: Val, carried: list[Val]) -> list[Val]:
         offset = b.binary("mul", b.binary("sub", x, lo), const(I64, depth))
-        _panel(f, side, b.gep(side.element, panels, offset), x, count, (k0, start, end))
+        _panel(f, side, b.gep(side.element, panels, offset), x, count, (k0, start, end), depth)
         return carried
 
     def panels_of(k0: Val, k1: Val) -> None:
@@ -67,10 +88,17 @@ def pack(f: Frame, side: Side, panels: Val, lo: Val, hi: Val, k0: Val, k1: Val, 
         f.loop(k0, k1, STRIP, [], strip, "strip")
 
 
-def _panel(f: Frame, side: Side, panel: Val, x: Val, count: int, k: tuple[Val, Val, Val]) -> None:
+def is_by_rows(f: Frame, side: Side) -> bool:
+    """Whether panels are ``panel[r][k]``, with the panel's depth from row to row."""
+    return side.numbers and _goes_along_k(f, side)
+
+
+def _panel(f: Frame, side: Side, panel: Val, x: Val, count: int, k: tuple[Val, Val, Val], depth: int) -> None:
     """Part of a panel that starts at k[0]: what lies in ``[k[1], k[2])``."""
     lanes = _lanes(f, side)
-    if _is_nested(side):
+    if is_by_rows(f, side):
+        _by_rows(f, side, panel, x, count, k, lanes, depth)
+    elif _is_nested(side):
         _along_var(f, side, panel, x, count, k, 1)
     elif _goes_along_k(f, side):
         _along_k(f, side, panel, x, count, k, lanes)
@@ -94,12 +122,16 @@ def _goes_along_k(f: Frame, side: Side) -> bool:
 def _contiguous_in_k(side: Side, lanes: int) -> bool:
     """Whether some load steps by one along k, and none does along the side's own variable."""
 
-    def unit(e: Index, var: Var, lanes: int) -> bool:
-        return lane_step(e, var, lanes, lambda _: None) == 1
+    def near(e: Index, var: Var, lanes: int, most: int = 1) -> bool:
+        return (lane_step(e, var, lanes, lambda _: None) or 0) in range(1, most + 1)
 
     loads = [unmask(s.index) for s in statements(side.body) if isinstance(s, Load)]
     across = lanes if side.width % lanes == 0 else 0
-    return any(unit(e, side.k, lanes) for e in loads) and not any(unit(e, side.var, across) for e in loads)
+    if any(near(e, side.var, across) for e in loads):
+        return False
+    if side.pieces is None:
+        return any(near(e, side.k, lanes) for e in loads)
+    return any(near(e, side.along, 0, MAX_STRIDE) for e in loads)
 
 
 def _along_var(f: Frame, side: Side, panel: Val, x: Val, count: int, ks: tuple[Val, Val, Val], lanes: int) -> None:
@@ -110,7 +142,7 @@ def _along_var(f: Frame, side: Side, panel: Val, x: Val, count: int, ks: tuple[V
 
     def step(k: Val, carried: list[Val]) -> list[Val]:
         row = b.gep(t, panel, b.binary("mul", b.binary("sub", k, first), const(I64, side.width)))
-        with f.scope((side.k, k)):
+        with f.scope(*side.at(f, k)):
             for start in range(0, count, lanes):
                 left = count - start
                 mask = None if left >= lanes else first_lanes(left, lanes)
@@ -125,6 +157,76 @@ def _along_var(f: Frame, side: Side, panel: Val, x: Val, count: int, ks: tuple[V
         f.loop(k0, k1, 1, [], step, "pack")
 
 
+def _by_rows(
+    f: Frame, side: Side, panel: Val, x: Val, count: int, ks: tuple[Val, Val, Val], lanes: int, depth: int
+) -> None:
+    """Each row as it is, one after another."""
+    b, t = f.b, side.element
+    first, k0, k1 = ks
+
+    def row(r: Val, carried: list[Val]) -> list[Val]:
+        line = b.gep(t, panel, b.binary("mul", r, const(I64, depth)))
+
+        def vector(k: Val, mask: Val | None) -> None:
+            with f.scope(*side.at(f, k)), f.vectorised(side.along, lanes, mask, aligned=side.pieces is None):
+                f.run(side.body)
+                value = f.wide(f.values[side.value])
+            b.store(value, b.gep(t, line, b.binary("sub", k, first)), t.bits // 8)
+
+        with f.scope((side.var, b.binary("add", x, r))):
+            _vectors(f, side, (k0, k1), lanes, vector)
+        return carried
+
+    f.loop(const(I64, 0), const(I64, count), 1, [], row, "pack")
+
+
+def _vectors(
+    f: Frame, side: Side, ks: tuple[Val, Val], lanes: int, body: Callable[[Val, Val | None], None], large: bool = False
+) -> None:
+    """``body(k, mask)`` for vectors along k. The last one, of each piece, is masked, and what it yields past its end is
+    anything: what comes next overwrites it. A `large` body is written once, with a mask for all."""
+    b = f.b
+    (k0, k1), extent = ks, side.k.extent
+    numbers = lane_numbers(ty("i", 64, lanes))
+    large = large and f.target.masks
+
+    def until(end: Val) -> Callable[[Val], Val]:
+        return lambda k: b.icmp("slt", numbers, b.splat(b.binary("sub", end, k), lanes))
+
+    def loop(lo: Val, hi: Val, mask: Callable[[Val], Val | None]) -> None:
+        def step(k: Val, carried: list[Val]) -> list[Val]:
+            body(k, mask(k))
+            return carried
+
+        f.loop(lo, hi, lanes, [], step, "pack")
+
+    if side.pieces is None:
+        whole = extent // lanes * lanes
+        if large and whole < extent:
+            loop(k0, k1, until(k1))
+            return
+        if whole:
+            loop(k0, f.extreme("smin", k1, const(I64, whole)), lambda _: None)
+        if whole < extent:
+            loop(f.extreme("smax", k0, const(I64, whole)), k1, lambda _: first_lanes(extent - whole, lanes))
+        return
+    size = const(I64, side.along.extent)
+
+    def piece(q: Val, carried: list[Val]) -> list[Val]:
+        start = b.binary("mul", q, size)
+        lo, hi = f.extreme("smax", start, k0), f.extreme("smin", b.binary("add", start, size), k1)
+        if large:
+            loop(lo, hi, until(hi))
+            return carried
+        middle = b.binary("add", lo, b.binary("and", b.binary("sub", hi, lo), const(I64, -lanes)))
+        loop(lo, middle, lambda _: None)
+        loop(middle, hi, until(hi))
+        return carried
+
+    past = b.binary("udiv", b.binary("add", k1, const(I64, side.along.extent - 1)), size)
+    f.loop(b.binary("udiv", k0, size), past, 1, [], piece, "piece")
+
+
 def _along_k(f: Frame, side: Side, panel: Val, x: Val, count: int, ks: tuple[Val, Val, Val], lanes: int) -> None:
     """Squares of `lanes` rows and as many k: rows are loaded, their transpose is stored.
 
@@ -136,9 +238,10 @@ def _along_k(f: Frame, side: Side, panel: Val, x: Val, count: int, ks: tuple[Val
 
     def square(k: Val, mask: Val | None, start: Val, rows: int) -> list[Val]:
         loaded: list[Val] = []
+        places, aligned = side.at(f, k), side.pieces is None
         for r in range(rows):
             at = b.binary("add", b.binary("add", x, start), const(I64, r))
-            with f.scope((side.var, at)), f.scope((side.k, k)), f.vectorised(side.k, lanes, mask, aligned=True):
+            with f.scope((side.var, at), *places), f.vectorised(side.along, lanes, mask, aligned):
                 f.run(side.body)
                 loaded.append(f.wide(f.values[side.value]))
         return transpose(f, loaded) if side.width > 1 else loaded
@@ -160,19 +263,7 @@ def _along_k(f: Frame, side: Side, panel: Val, x: Val, count: int, ks: tuple[Val
         rest = [(const(I64, s), min(count - s, lanes)) for s in range(looped, count, lanes)]
         write(k, [(start, square(k, mask, start, rows)) for start, rows in rest])
 
-    def step(k: Val, carried: list[Val]) -> list[Val]:
-        vectors(k, None)
-        return carried
-
-    def last(k: Val, carried: list[Val]) -> list[Val]:
-        vectors(k, first_lanes(side.k.extent % lanes, lanes))
-        return carried
-
-    whole = side.k.extent // lanes * lanes
-    if whole:
-        f.loop(k0, f.extreme("smin", k1, const(I64, whole)), lanes, [], step, "pack")
-    if whole < side.k.extent:
-        f.loop(f.extreme("smax", k0, const(I64, whole)), k1, lanes, [], last, "pack")
+    _vectors(f, side, (k0, k1), lanes, vectors, large=True)
 
 
 def transpose(f: Frame, rows: list[Val]) -> list[Val]:

@@ -1,7 +1,7 @@
 """What a call's ``[begin, end)`` ranges over, so that several threads can share one kernel.
 
 That is the one loop of the body, if its iterations are independent, or a longer one inside, if they are not or are
-few; the row blocks of its one contraction; or the units of a reduction that only leaves its subtrees
+few; the parts of its one contraction, alone or in few loops; or the units of a reduction that only leaves its subtrees
 (`codegen.emit_partials`). What stands beside or around it (scalars that the loop uses or that are stored beside its
 results) is done again by every range.
 """
@@ -9,17 +9,19 @@ results) is done again by every range.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from .analysis import sole, statements
+from .contract import method
 from .emit_columns import column_units
-from .emit_contract import contract_units
 from .emit_partials import units
 from .index import Index, Var
 from .loops import Contract, Kernel, Loop, Reduce, Stmt, Store, Update
 from .split import prepare
+from .target import Target
 from .vectorize import hidden
-from .windows import windows
 
+LARGE = 64 * 64  # results of a contraction that several threads share
 ENOUGH = 16  # iterations of an outer loop that are enough for the threads, so that an inner one need not be shared
 
 
@@ -31,13 +33,15 @@ def ranged(body: Sequence[Stmt]) -> Loop | Contract | None:
     if not isinstance(s, Loop) or s.carries:
         return None
     inner = None if any(isinstance(x, Store) for x in s.body) else ranged(s.body)
+    if isinstance(inner, Contract) and _around(s) < ENOUGH and _is_large(inner):
+        return inner
     if not isinstance(inner, Loop):
         return s if independent(s) else None
     few = s.var.extent < ENOUGH and inner.var.extent >= ENOUGH * s.var.extent
     return inner if few or not independent(s) else s
 
 
-def extent(kernel: Kernel) -> int:
+def extent(kernel: Kernel, target: Target) -> int:
     """How many iterations ``[begin, end)`` ranges over; 1 where it is ignored.
 
     A contraction packs its columns once per call: few long ranges are better there than many short ones.
@@ -47,9 +51,19 @@ def extent(kernel: Kernel) -> int:
         return sum(u.count for s in body if (u := units(s) if isinstance(s, Reduce) else column_units(s)))
     s = ranged(body)
     if isinstance(s, Contract):
-        found = windows(s)
-        return contract_units(s) if found is None else found.units
+        return method(s, target).units
     return 1 if s is None else s.var.extent
+
+
+def _around(s: Loop) -> int:
+    """How many times over a contraction inside is done."""
+    inner = sole(s.body)
+    return s.var.extent * (_around(inner) if isinstance(inner, Loop) else 1)
+
+
+def _is_large(s: Contract) -> bool:
+    """Whether a contraction has enough parts for several threads."""
+    return prod(v.extent for v in (*s.m, *s.n)) >= LARGE
 
 
 def independent(loop: Loop) -> bool:

@@ -6,7 +6,8 @@ from .analysis import is_leaf, statements
 from .generic import generic
 from .index import of, unmask
 from .loops import Buffer, Check, Contract, Kernel, Load, Loop, Reduce, Store, Update
-from .ranges import extent, ranged
+from .ranges import ranged
+from .split import prepare
 from .text import canonical
 
 
@@ -58,12 +59,12 @@ def streamed(kernel: Kernel) -> tuple[int, tuple[bool, ...]] | None:
     shared = generic(kernel, 1)
     if shared is kernel or kernel.scratch:
         return None
-    loop = ranged(shared.body)
-    assert isinstance(loop, Loop)
+    loop, whole = ranged(shared.body), ranged(prepare(kernel).body)
+    assert isinstance(loop, Loop) and isinstance(whole, Loop)
     if not all(is_leaf(s) and not isinstance(s, (Check, Update)) for s in loop.body):
         return None
     places: dict[Buffer, bool] = {}
     for s in statements(shared.body):
         if isinstance(s, (Load, Store)):
             places[s.buffer] = places.get(s.buffer, True) and unmask(s.index) == of(loop.var)
-    return extent(kernel), tuple(places.get(b, False) for b in shared.buffers)
+    return whole.var.extent, tuple(places.get(b, False) for b in shared.buffers)

@@ -8,8 +8,10 @@ from functools import lru_cache
 from .analysis import Dependence, dominating_bytes, indices, statements
 from .index import Div, Index, Masked, Mod, Var, unmask
 from .loops import Apply, Buffer, Const, Contract, Load, Loop, Reduce, Stmt, Store, Update
+from .scalar import F32, F64
 from .target import Target
 
+JUMP = 4  # elements apart from which lanes lie far from each other
 LATENCY_VECTORS = 4  # vectors in flight where each step waits for the one before (scans, column sums)
 CHAIN = 32  # operations from which a chain is too long for the hardware to overlap iterations well
 SHORT = frozenset(("add", "sub", "mul", "div", "neg", "abs", "sqrt", "max", "min"))  # without temporaries of their own
@@ -31,12 +33,22 @@ def lanes_for(loop: Loop, target: Target) -> int:
     if loop.carries or var.extent < 2 or not _lanewise(loop.body, var, Dependence(loop.body), top=True):
         return 1
     lanes = max(target.vector_bytes // dominating_bytes(loop.body), 1)
-    if any(isinstance(s, (Reduce, Loop)) for s in loop.body):
+    squares = any(crosses(x, var, r.vars[-1]) for r in loop.body if isinstance(r, Reduce) for x in r.body)
+    if any(isinstance(s, (Reduce, Loop)) for s in loop.body) and not squares:
         size = sum(1 for _ in statements(loop.body))
         lanes *= max(min(LATENCY_VECTORS, round_up_to_power(REGISTER_VALUES // size + 1) // 2), 1)
-    elif var.extent >= LATENCY_VECTORS * LATENCY_VECTORS * lanes and _is_chain(loop.body):
+    elif not squares and var.extent >= LATENCY_VECTORS * LATENCY_VECTORS * lanes and _is_chain(loop.body):
         lanes *= LATENCY_VECTORS
     return min(lanes, round_up_to_power(var.extent))
+
+
+def crosses(s: Stmt, var: Var, inner: Var) -> bool:
+    """Whether a load walks memory along `inner`, the innermost variable of a reduction, and jumps along `var`."""
+    if not isinstance(s, Load) or s.mask is not None or s.type not in (F32, F64):
+        return False
+    e = s.index
+    plain = not e.data() and not hidden(e, var) and not hidden(e, inner)
+    return plain and e.coefficient(inner) == 1 and abs(e.coefficient(var)) > JUMP
 
 
 def _is_chain(body: Sequence[Stmt]) -> bool:

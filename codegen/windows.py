@@ -8,39 +8,66 @@ k. Evaluated once per value of each such sum (an axis) and put in memory, masks 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd, prod
 
 from .analysis import indices, is_leaf, statements
-from .fold import Fold
-from .index import Index, Var, flatten, of, unmask
+from .fold import Fold, is_zero
+from .index import ZERO, Div, Index, Var, flatten, floordiv, mod, of, unmask
 from .loops import Apply, Buffer, Const, Contract, IndexValue, InRange, Load, Loop, Reduce, Stmt, Store, Update, Value
-from .scalar import F32, F64, Type
+from .scalar import B1, F32, F64, Type
 from .split import borders
-from .vectorize import round_up_to_power
+from .vectorize import hidden
 
-VECTOR_BYTES = 64  # of the widest vectors: fewer columns would not fill one
+PIECES = 4  # elements apart that rows may be to be evaluated as vectors
 SHARING = 1.25  # times that each element is read at least, on average, for an axis to be worth it
+PARTS = 8  # independent parts that are worth smaller strips
+LEAST_STRIP = 4  # rows of a strip that is that small
 STAGE = 384 << 10  # bytes of the evaluated factor that are kept at a time, where one row of windows does not need more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Axis:
-    """The values of ``stride * row + step * tap``, the smallest being `low`. `tap` None: those of the row alone."""
+    """The places ``(stride * written + step * tap + shift) / phases``. `tap` None: those of the row alone.
 
+    Where the sum is no multiple of `phases` the factor is zero: so in the gradient of a strided convolution. There the
+    variable `written` is ``phases * row + phase``, and for each phase only some taps count.
+    """
+
+    written: Var
     row: Var
     tap: Var | None
     stride: int
     step: int
+    phases: int = 1
+    shift: int = 0
+    phase: Var | None = None
+
+    @property
+    def _sum(self) -> Index:
+        """What of the sum does not come from `row`."""
+        tap = ZERO if self.tap is None else of(self.tap) * self.step
+        return tap + self.shift if self.phase is None else tap + of(self.phase) * self.stride + self.shift
+
+    @property
+    def place(self) -> Index:
+        """The place of a tap that counts, from that of the row on, the least of all being 0."""
+        return floordiv(self._sum, self.phases) + -self.low
+
+    @property
+    def low(self) -> int:
+        return floordiv(self._sum, self.phases).bounds[0]
 
     @property
     def reach(self) -> int:
         """How far apart the taps of one row are."""
-        return 0 if self.tap is None else abs(self.step) * (self.tap.extent - 1)
+        low, high = floordiv(self._sum, self.phases).bounds
+        return high - low
 
     @property
-    def low(self) -> int:
-        return min(self.step, 0) * self.reach // max(abs(self.step), 1)
+    def rest(self) -> Index:
+        """Zero for the taps that count."""
+        return mod(self._sum, self.phases)
 
     def size(self, rows: int) -> int:
         return self.stride * (rows - 1) + self.reach + 1
@@ -74,6 +101,15 @@ class Windows:
         return -(-self.axes[0].row.extent // self.strip)
 
     @property
+    def written(self) -> dict[Var, Index]:
+        """The variables that stand for phases and rows, by these."""
+        return {
+            axis.written: of(axis.row) * axis.phases + of(axis.phase)
+            for axis in self.axes
+            if axis.phase is not None
+        }
+
+    @property
     def units(self) -> int:
         """Independent parts: strips of every outer row."""
         return prod(v.extent for v in self.outer) * self.strips
@@ -83,15 +119,14 @@ class Windows:
         """Elements from one place to the next along each dimension."""
         return tuple(prod(self.shape[i + 1 :]) for i in range(len(self.shape)))
 
-    def offset(self) -> Index:
-        """Where the taps and channels of k lie, from the position of a row on."""
+    def offset(self, given: int = 0) -> Index:
+        """Where the taps and channels of k lie, from the position of a row on; the first `given` channels left out."""
         steps = self.strides
         out = Index({}, 0)
-        for v, step in zip(self.channels, steps, strict=False):
+        for v, step in list(zip(self.channels, steps, strict=False))[given:]:
             out = out + of(v) * step
         for axis, step in zip(self.axes, steps[len(self.channels) :], strict=True):
-            if axis.tap is not None:
-                out = out + (of(axis.tap) * axis.step + -axis.low) * step
+            out = out + axis.place * step
         return out
 
     def position(self) -> Index:
@@ -102,17 +137,19 @@ class Windows:
             out = out + row * (axis.stride * step)
         return out
 
-    def evaluation(self, stage: Buffer) -> list[Stmt]:
-        """Loops that evaluate the factor into `stage`."""
-        channels = [Var(v.extent, v.name) for v in self.channels]
-        places = [Var(n, axis.row.name) for n, axis in zip(self.shape[len(channels) :], self.axes, strict=True)]
-        sums = [of(p) + axis.low for p, axis in zip(places, self.axes, strict=True)]
-        sums[0] = sums[0] + of(self.first) * self.axes[0].stride
+    def evaluation(self, stage: Buffer, given: int = 0) -> list[Stmt]:
+        """Loops that evaluate the factor into `stage`; the first `given` channels have a value."""
+        shape = self.shape[given:]
+        channels = [Var(v.extent, v.name) for v in self.channels[given:]]
+        places = [Var(n, axis.row.name) for n, axis in zip(shape[len(channels) :], self.axes, strict=True)]
+        found = [of(p) + axis.low for p, axis in zip(places, self.axes, strict=True)]
+        found[0] = found[0] + of(self.first) * self.axes[0].stride
+        sums = [e * axis.phases + -axis.shift for e, axis in zip(found, self.axes, strict=True)]
         fold = _Sums(self.axes, sums)
-        fold.rename.update({v: of(new) for v, new in zip(self.channels, channels, strict=True)})
+        fold.rename.update({v: of(new) for v, new in zip(self.channels[given:], channels, strict=True)})
         body = fold.body(self.body)
         dimensions = [*channels, *places]
-        store = Store(stage, flatten(map(of, dimensions), self.shape), fold.value(self.value))
+        store = Store(stage, flatten(map(of, dimensions), shape), fold.value(self.value))
         body.append(store)
         for v in reversed(dimensions):
             body = [Loop(v, body)]
@@ -129,45 +166,70 @@ class _Sums(Fold):
     def index(self, e: Index) -> Index:
         plain = unmask(e)
         out = Index({}, plain.const)
-        pairs = {id(v): None for axis, _ in self.sums for v in (axis.row, axis.tap)}
+        pairs = {id(v): None for axis, _ in self.sums for v in (axis.written, axis.tap)}
         for atom, c in plain.terms.items():
-            if id(atom) not in pairs:
+            if isinstance(atom, Div):
+                out = out + floordiv(self.index(atom.index), atom.n) * c
+            elif id(atom) not in pairs:
                 out = out + super().index(Index({atom: c}, 0))
         for axis, total in self.sums:
-            times = plain.coefficient(axis.row) // axis.stride
+            times = plain.coefficient(axis.written) // axis.stride
             out = out + total * times
         return out
 
 
-def windows(s: Contract) -> Windows | None:
-    """What makes the contraction one over windows; None if it is not, or is none that this layout helps."""
+class _Without(Fold):
+    """A copy in which one mask is false."""
+
+    def __init__(self, mask: InRange) -> None:
+        super().__init__()
+        self.mask = mask
+
+    def _in_range(self, s: InRange) -> Value:
+        return self.define(Const(B1, False)) if s is self.mask else super()._in_range(s)
+
+
+def windows(s: Contract, strips: bool = True) -> Windows | None:
+    """What makes the contraction one over windows; None if it is not, or is none that this layout helps.
+
+    Without `strips` all of the first axis is evaluated at a time, however large.
+    """
     lanewise = not any(isinstance(e, (Loop, Reduce, Contract, Update)) for e in statements(s.epilogue))
     if s.acc.type not in (F32, F64) or not lanewise or 0 in [v.extent for v in (*s.m, *s.n, *s.k)]:
         return None
-    return _sided(s, False) or _sided(s, True)
+    return _sided(s, False, strips) or _sided(s, True, strips)
 
 
-def _sided(s: Contract, swapped: bool) -> Windows | None:
+def _sided(s: Contract, swapped: bool, strips: bool) -> Windows | None:
     rows, body, value = (s.n, s.b_body, s.b) if swapped else (s.m, s.a_body, s.a)
-    columns = prod(v.extent for v in (s.m if swapped else s.n))
-    if round_up_to_power(columns) * s.acc.type.bytes < VECTOR_BYTES:
-        return None
     simple = all(is_leaf(x) and isinstance(x, (Const, Load, Apply, InRange, IndexValue)) for x in body)
     if not simple or value.type is not s.acc.type:
         return None
     found = [unmask(e) for x in body for e in indices(x)]
-    if any(not isinstance(atom, Var) for e in found for atom in e.terms):
+    found += [atom.index for e in found for atom in e.terms if isinstance(atom, Div)]
+    if any(not isinstance(atom, (Var, Div)) for e in found for atom in e.terms):
         return None
     axes: list[Axis] = []
     for row in rows:
-        axes.append(_axis(row, s.k, found) or Axis(row, None, 1, 0))
+        axes.append(_phased(_axis(row, s.k, found) or Axis(row, row, None, 1, 0), body, value))
     taps = [axis.tap for axis in axes if axis.tap is not None]
-    if not taps or len(set(taps)) < len(taps):
+    if len(set(taps)) < len(taps) or (not taps and not _stands_apart(rows, s.k, found)):
         return None
-    leading = next(i for i, axis in enumerate(axes) if axis.tap is not None)
+    leading = next((i for i, axis in enumerate(axes) if axis.tap is not None), 1)
     axes = axes[leading:]
     channels = tuple(v for v in s.k if v not in taps)
-    return _fitted(swapped, s.acc.type, tuple(rows[:leading]), tuple(axes), channels, body, value)
+    outer = (*rows[:leading], *(axis.phase for axis in axes if axis.phase is not None))
+    w = Windows(
+        swapped, s.acc.type, outer, tuple(axes), channels, axes[0].row.extent, Var(1, "first"), body, value
+    )
+    return _fitted(w) if strips else w
+
+
+def _stands_apart(rows: Sequence[Var], k: Sequence[Var], found: Sequence[Index]) -> bool:
+    """Whether rows are no line in memory, but pieces with a step that vectors can read, as pixels of several images."""
+    steps = [abs(e.coefficient(rows[-1])) for e in found]
+    near = all(0 <= step <= PIECES for step in steps) and any(steps)
+    return len(rows) > 1 and near and not any(e.coefficient(v) == 1 for e in found for v in k)
 
 
 def _axis(row: Var, k: Sequence[Var], found: Sequence[Index]) -> Axis | None:
@@ -179,30 +241,56 @@ def _axis(row: Var, k: Sequence[Var], found: Sequence[Index]) -> Axis | None:
         if x == 0 or any(p * y != q * x for p, q in pairs):
             continue
         common = gcd(x, y) if x > 0 else -gcd(x, y)
-        axis = Axis(row, tap, x // common, y // common)
+        axis = Axis(row, row, tap, x // common, y // common)
         shares = SHARING * axis.size(row.extent) <= row.extent * tap.extent
         if shares and (best is None or axis.reach < best.reach):
             best = axis
     return best
 
 
-def _fitted(
-    swapped: bool,
-    type: Type,
-    outer: tuple[Var, ...],
-    axes: tuple[Axis, ...],
-    channels: tuple[Var, ...],
-    body: Sequence[Stmt],
-    value: Value,
-) -> Windows | None:
-    """As many rows of the first axis at a time as fit; all of them where it is the only axis."""
-    rows = axes[0].row.extent
-    one = prod(v.extent for v in channels) * prod(axis.size(axis.row.extent) for axis in axes[1:]) * type.bytes
+def _phased(axis: Axis, body: Sequence[Stmt], value: Value) -> Axis:
+    """The axis by its phases, where the factor is zero but for every so manyth of its places."""
+    for s in body:
+        if not isinstance(s, InRange) or s.step == 1:
+            continue
+        e = unmask(s.index)
+        x, y = e.coefficient(axis.written), 0 if axis.tap is None else e.coefficient(axis.tap)
+        rows, rest = divmod(axis.written.extent, s.step)
+        if (x, y) != (axis.stride, axis.step) or len(e.terms) != 2 or rest or rows < 2:
+            continue
+        fold = _Without(s)
+        fold.body(body)
+        if _vanishes(fold.value(value)):
+            row, phase = Var(rows, axis.row.name), Var(s.step, "phase")
+            return Axis(axis.written, row, axis.tap, axis.stride, axis.step, s.step, e.const, phase)
+    return axis
+
+
+def _vanishes(value: Value) -> bool:
+    """Whether a value is zero whatever is chosen."""
+    if isinstance(value, Apply) and value.op == "where":
+        return all(_vanishes(x) for x in value.args[1:])
+    return isinstance(value, Const) and value.type.kind == "f" and is_zero(value)
+
+
+def _fitted(w: Windows) -> Windows | None:
+    """As many rows of the first axis at a time as fit, or fewer to share; all of them where it is the only axis."""
+    first, rows = w.axes[0], w.axes[0].row.extent
+    one = prod(w.shape) // first.size(rows) * w.type.bytes
     strip = rows
-    if len(axes) > 1:
-        fits = (STAGE // one - 1 - axes[0].reach) // axes[0].stride + 1
-        strip = max(min(rows, fits), 1)
+    if len(w.axes) > 1:
+        fits = (STAGE // one - 1 - first.reach) // first.stride + 1
+        shared = -(-rows // -(-PARTS // max(prod(v.extent for v in w.outer), 1)))
+        strip = max(min(rows, fits, max(shared, LEAST_STRIP)), 1)
         strip = -(-rows // -(-rows // strip))
-    if one * axes[0].size(strip) > 8 * STAGE:
+    if one * first.size(strip) > 8 * STAGE:
         return None
-    return Windows(swapped, type, outer, axes, channels, strip, Var(rows - strip + 1, "first"), body, value)
+    return replace(w, strip=strip, first=Var(rows - strip + 1, "first"))
+
+
+def knows_only_joint(e: Index, group: Sequence[Var]) -> bool:
+    """Whether an index knows of the variables no more than their row-major joint number."""
+    last = e.coefficient(group[-1])
+    shape = [v.extent for v in group]
+    plain = all(e.coefficient(v) == last * prod(shape[i + 1 :]) for i, v in enumerate(group))
+    return plain and not any(hidden(e, v) for v in group)

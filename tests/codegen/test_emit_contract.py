@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 from kernel_tools import NUMPY, buffer, compiled, execute, kernel, same_bits, sample
 
+from codegen import jit
+from codegen.contract import described
 from codegen.index import Var, flatten, masked, of
 from codegen.loops import Acc, Apply, Const, Contract, InRange, Kernel, Load, Loop, Store
+from codegen.ranges import ranged
 from codegen.scalar import B1, F16, F32, F64, I8, I32, Type
+from codegen.split import prepare
 
 SHAPES = ((1, 1, 1), (3, 5, 0), (5, 7, 3), (1, 100, 300), (100, 1, 300), (64, 64, 64), (37, 53, 700), (13, 300, 257))
 
@@ -160,6 +164,87 @@ def test_every_level_has_the_same_bits(target: str) -> None:
         pytest.skip("the host cannot run it")
     a, b, c = sample(F32, (19, 270)), sample(F32, (270, 35), 1), np.zeros((19, 35), np.float32)
     execute(product(F32, 19, 35, 270), a, b, c, target=target)
+    assert same_bits(c, chained(a, b))
+
+
+def way(k: Kernel) -> str:
+    """How the contraction of a kernel is computed."""
+    (text,) = described(k, jit.target("native"))
+    return text
+
+
+wide = pytest.mark.skipif(jit.target("native").vector_bytes < 64, reason="chosen for vectors of 64 bytes")
+
+
+@wide
+@pytest.mark.parametrize("shape", [(1, 700, 300), (5, 1000, 130), (24, 530, 515), (7, 64, 2000)], ids=str)
+@pytest.mark.parametrize("forms", ["nnn", "tnn", "nnt"])
+def test_few_rows_let_the_large_factor_stream_by(shape: tuple[int, int, int], forms: str) -> None:
+    m, n, k = shape
+    k_form = product(F32, m, n, k, forms)
+    assert "stream" in way(k_form)
+    a, b, c = sample(F32, (m, k)), sample(F32, (k, n), 1), np.zeros((m, n), np.float32)
+    out = stored(c, forms[2])
+    execute(k_form, stored(a, forms[0]), b, out, splits=(1, 3))
+    assert same_bits(stored(out, forms[2]), chained(a, b))
+
+
+@wide
+def test_few_columns_let_the_large_factor_stream_by() -> None:
+    m, n, k = 1000, 6, 300
+    assert "swapped: columns stream" in way(product(F32, m, n, k, "tnn"))
+    a, b, c = sample(F32, (m, k)), sample(F32, (k, n), 1), np.zeros((m, n), np.float32)
+    execute(product(F32, m, n, k, "tnn"), stored(a, "t"), b, c, splits=(2,))
+    assert same_bits(c, chained(a, b))
+
+
+@wide
+@pytest.mark.parametrize("type", [F16, F64, I32], ids=str)
+def test_streams_of_every_kind(type: Type) -> None:
+    m, n, k = 3, 600, 270
+    rng = np.random.default_rng(3)
+    a, b = rng.integers(-2, 3, (m, k)).astype(NUMPY[type]), rng.integers(-2, 3, (k, n)).astype(NUMPY[type])
+    c = np.zeros((m, n), NUMPY[type])
+    assert "stream" in way(product(type, m, n, k))
+    execute(product(type, m, n, k), a, b, c)
+    assert same_bits(c, (a.astype(np.int64) @ b.astype(np.int64)).astype(NUMPY[type]))
+
+
+@wide
+@pytest.mark.parametrize(
+    ("shape", "forms", "packs"),
+    [((60, 40, 90), "nnn", "neither"), ((60, 40, 90), "ttn", "columns"), ((512, 280, 128), "tnn", "both")],
+    ids=str,
+)
+def test_factors_are_packed_where_it_pays(shape: tuple[int, int, int], forms: str, packs: str) -> None:
+    m, n, k = shape
+    assert f"packs {packs}" in way(product(F32, m, n, k, forms))
+    a, b, c = sample(F32, (m, k)), sample(F32, (k, n), 1), np.zeros((m, n), np.float32)
+    execute(product(F32, m, n, k, forms), stored(a, forms[0]), stored(b, forms[1]), c, splits=(1,))
+    assert same_bits(c, chained(a, b))
+
+
+@pytest.mark.parametrize("batch", [2, 5])
+def test_few_batches_are_shared_part_by_part(batch: int) -> None:
+    m, n, k = 90, 70, 40
+    a, b, c = buffer(F32, batch * m * k), buffer(F32, batch * k * n), buffer(F32, batch * m * n, "out")
+    g, i, j, r = Var(batch, "g"), Var(m, "i"), Var(n, "j"), Var(k, "r")
+    x = Load(F32, a, flatten((of(g), of(i), of(r)), (batch, m, k)))
+    y = Load(F32, b, flatten((of(g), of(r), of(j)), (batch, k, n)))
+    acc = Acc(F32)
+    store = Store(c, flatten((of(g), of(i), of(j)), (batch, m, n)), acc)
+    made = kernel([Loop(g, [Contract((i,), (j,), (r,), [x], x, [y], y, acc, [store])])], a, b, c)
+    assert isinstance(ranged(prepare(made).body), Contract)
+    left, right, out = sample(F32, (batch, m, k)), sample(F32, (batch, k, n), 1), np.zeros((batch, m, n), np.float32)
+    execute(made, left, right, out, splits=(1, 3))
+    assert same_bits(out, np.stack([chained(p, q) for p, q in zip(left, right, strict=True)]))
+
+
+def test_blocks_of_several_chains() -> None:
+    """More k than are packed at a time, so that unfinished tiles wait."""
+    m, n, k = 37, 70, 2100
+    a, b, c = sample(F32, (m, k)), sample(F32, (k, n), 1), np.zeros((m, n), np.float32)
+    execute(product(F32, m, n, k, "ntn"), a, stored(b, "t"), c)
     assert same_bits(c, chained(a, b))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from kernel_tools import ABSENT, NUMPY, buffer, column_tree, execute, kernel, row_tree, same_bits, sample
 
+from codegen import jit
 from codegen.index import ZERO, Var, flatten, of
 from codegen.loops import Accumulator, Apply, IndexValue, Kernel, Load, Loop, Reduce, Result, Store, Update
 from codegen.scalar import B1, F16, F32, F64, I8, I32, I64, U8, Type
@@ -192,3 +193,31 @@ def test_reductions_inside_reductions() -> None:
     source, result = sample(F64, shape), np.zeros(1)
     execute(kernel([outer, total, Store(y, ZERO, total)], x, y), source, result)
     assert same_bits(result, np.array([row_tree(source.max(1)[None], "sum")]))
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (70, 100), (35, 515), (100, 3)], ids=str)
+@pytest.mark.parametrize("type", [F32, F64], ids=str)
+def test_lanes_that_are_rows_of_memory_are_read_in_squares(type: Type, shape: tuple[int, int]) -> None:
+    n, k = shape
+    x, y, z = buffer(type, n * k), buffer(type, k), buffer(type, n, "out")
+    i, j = Var(n, "i"), Var(k, "j")
+    a, b = Load(type, x, flatten((of(i), of(j)), (n, k))), Load(type, y, of(j))
+    c = Apply("mul", type, (a, b))
+    r = Reduce((j,), [a, b, c], (Accumulator("sum", type, c),), "column")
+    total = Result(type, r)
+    made = kernel([Loop(i, [r, total, Store(z, of(i), total)])], x, y, z)
+    rows, weights, out = sample(type, (n, k)), sample(type, k, 1), np.zeros(n, NUMPY[type])
+    execute(made, rows, weights, out, splits=(1, 33))
+    assert same_bits(out, column_tree(np.ascontiguousarray((rows * weights).T), "sum"))
+
+
+def test_squares_need_no_gather() -> None:
+    x, z = buffer(F32, 64 * 320), buffer(F32, 64, "out")
+    i, j = Var(64, "i"), Var(320, "j")
+    a = Load(F32, x, flatten((of(i), of(j)), (64, 320)))
+    r = Reduce((j,), [a], (Accumulator("sum", F32, a),), "column")
+    total = Result(F32, r)
+    made = kernel([Loop(i, [r, total, Store(z, of(i), total)])], x, z)
+    body = jit.compile_kernel(made, jit.target("x86-64-v4")).llvm
+    square = body[body.index("\nsquare") : body.index("\ncolumn")]
+    assert "shufflevector" in square and "gather" not in square

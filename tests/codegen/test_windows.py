@@ -9,7 +9,8 @@ from test_emit_contract import chained, product
 
 from codegen import jit
 from codegen.analysis import statements
-from codegen.index import Var, flatten, masked, of
+from codegen.contract import described, method
+from codegen.index import Var, flatten, floordiv, masked, of
 from codegen.loops import Acc, Apply, Contract, InRange, Kernel, Load, Store
 from codegen.scalar import B1, F32
 from codegen.split import prepare
@@ -174,3 +175,125 @@ def test_the_hot_loop_only_multiplies() -> None:
     chain = chain[: chain.index("br i1")]
     assert "div" not in chain and "masked" not in chain and "rem" not in chain and chain.count("icmp") == 1
     assert "scatter" not in text and "gather" not in text
+
+
+def weights_gradient(
+    batch: int, channels: int, filters: int, size: tuple[int, int], taps: int, stride: int, swapped: bool = True
+) -> tuple[Kernel, tuple[np.ndarray, ...], np.ndarray]:
+    """The gradient of a padded convolution's weights, with its arrays and what it yields."""
+    pad = taps // 2
+    out = [(n + 2 * pad - taps) // stride + 1 for n in size]
+    b, f, c = Var(batch, "b"), Var(filters, "f"), Var(channels, "c")
+    y, x, dy, dx = Var(out[0], "y"), Var(out[1], "x"), Var(taps, "dy"), Var(taps, "dx")
+    gradient = buffer(F32, batch * filters * out[0] * out[1])
+    image = buffer(F32, batch * channels * size[0] * size[1])
+    result = buffer(F32, filters * channels * taps * taps, "out")
+    p = Load(F32, gradient, flatten(map(of, (b, f, y, x)), (batch, filters, *out)))
+    places = [of(v) * stride + of(d) + -pad for v, d in ((y, dy), (x, dx))]
+    masks = [InRange(B1, e, 0, n) for e, n in zip(places, size, strict=True)]
+    inside = Apply("and", B1, tuple(masks))
+    known = [masked(e, n) for e, n in zip(places, size, strict=True)]
+    q = Load(F32, image, flatten((of(b), of(c), *known), (batch, channels, *size)), inside)
+    acc = Acc(F32)
+    store = Store(result, flatten(map(of, (f, c, dy, dx)), (filters, channels, taps, taps)), acc)
+    taken = [*masks, inside, q]
+    if swapped:
+        body = Contract((f,), (c, dy, dx), (b, y, x), [p], p, taken, q, acc, [store])
+    else:
+        body = Contract((c, dy, dx), (f,), (b, y, x), taken, q, [p], p, acc, [store])
+    g, images = sample(F32, (batch, filters, *out)), sample(F32, (batch, channels, *size), 1)
+    padded = np.pad(images, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    views = np.lib.stride_tricks.sliding_window_view(padded, (taps, taps), axis=(2, 3))[:, :, ::stride, ::stride]
+    columns = views.transpose(0, 2, 3, 1, 4, 5).reshape(batch * out[0] * out[1], -1)
+    expected = chained(g.transpose(1, 0, 2, 3).reshape(filters, -1), columns).reshape(filters, channels, taps, taps)
+    return kernel([body], gradient, image, result), (g, images), expected
+
+
+@pytest.mark.parametrize(
+    "form",
+    [(5, 3, 20, (21, 30), 3, 1), (3, 2, 33, (40, 41), 5, 1), (9, 2, 16, (33, 30), 3, 2), (2, 1, 70, (40, 40), 7, 1)],
+    ids=str,
+)
+@pytest.mark.parametrize("swapped", [True, False])
+def test_gradients_of_weights_have_the_defined_bits(form: tuple, swapped: bool) -> None:
+    k, arrays, expected = weights_gradient(*form, swapped)
+    found = [s for s in statements(prepare(k).body) if isinstance(s, Contract)]
+    assert "taps" in method(found[0], jit.target("native")).text or jit.target("native").vector_bytes < 64
+    got = np.zeros_like(expected)
+    execute(k, *arrays, got, splits=(1,))
+    assert same_bits(got, expected)
+
+
+def strided_gradient(
+    batch: int, channels: int, filters: int, out: tuple[int, int], taps: int, stride: int, last: bool
+) -> tuple[Kernel, tuple[np.ndarray, ...], np.ndarray]:
+    """The gradient of a strided convolution's image, with its arrays and what it yields; `out`: of the convolution."""
+    pad = taps // 2
+    size = tuple(n * stride for n in out)
+    b, f, c = Var(batch, "b"), Var(filters, "f"), Var(channels, "c")
+    y, x, dy, dx = Var(size[0], "y"), Var(size[1], "x"), Var(taps, "dy"), Var(taps, "dx")
+    gradient = buffer(F32, batch * filters * out[0] * out[1])
+    weights = buffer(F32, filters * channels * taps * taps)
+    result = buffer(F32, batch * channels * size[0] * size[1], "out")
+    sums = [of(v) + of(d) * -1 + pad for v, d in ((y, dy), (x, dx))]
+    masks = [InRange(B1, e, 0, (n - 1) * stride + 1, stride) for e, n in zip(sums, out, strict=True)]
+    inside = Apply("and", B1, tuple(masks))
+    places = [masked(floordiv(e, stride), n) for e, n in zip(sums, out, strict=True)]
+    p = Load(F32, gradient, flatten((of(b), of(f), *places), (batch, filters, *out)), inside)
+    q = Load(F32, weights, flatten(map(of, (f, c, dy, dx)), (filters, channels, taps, taps)))
+    acc = Acc(F32)
+    order = ((b, y, x, c), (batch, *size, channels)) if last else ((b, c, y, x), (batch, channels, *size))
+    store = Store(result, flatten(map(of, order[0]), order[1]), acc)
+    body = Contract((b, y, x), (c,), (f, dy, dx), [*masks, inside, p], p, [q], q, acc, [store])
+    g, w = sample(F32, (batch, filters, *out)), sample(F32, (filters, channels, taps, taps), 1)
+    rows = np.zeros((batch, *size, filters, taps, taps), np.float32)
+    for i in range(taps):
+        for j in range(taps):
+            for u in range(out[0]):
+                for v in range(out[1]):
+                    at = u * stride + i - pad, v * stride + j - pad
+                    if 0 <= at[0] < size[0] and 0 <= at[1] < size[1]:
+                        rows[:, at[0], at[1], :, i, j] = g[:, :, u, v]
+    columns = w.transpose(0, 2, 3, 1).reshape(-1, channels)
+    expected = chained(rows.reshape(-1, filters * taps * taps), columns).reshape(batch, *size, channels)
+    expected = expected if last else np.ascontiguousarray(np.moveaxis(expected, -1, 1))
+    return kernel([body], gradient, weights, result), (g, w), expected
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
+@pytest.mark.parametrize(
+    "form",
+    [(2, 20, 5, (5, 9), 3, 2), (1, 33, 40, (4, 8), 3, 2), (2, 3, 40, (6, 20), 7, 2), (1, 16, 4, (5, 6), 3, 3)],
+    ids=str,
+)
+def test_gradients_of_strided_convolutions_go_by_phases(form: tuple, last: bool) -> None:
+    k, arrays, expected = strided_gradient(*form, last)
+    found = of_windows(k)
+    assert found is not None and [axis.phases for axis in found.axes] == [form[5]] * 2
+    got = np.zeros_like(expected)
+    execute(k, *arrays, got, splits=(1,))
+    assert same_bits(got, expected)
+
+
+@pytest.mark.parametrize("filters", [1, 3, 6])
+@pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
+def test_few_filters_have_rows_as_vectors(filters: int, last: bool) -> None:
+    form = Form((2, 11, 39), 5, filters, 3, last=last)
+    assert jit.target("native").vector_bytes < 64 or "across" in described(form.kernel(), jit.target("native"))[0]
+    run(form, False, splits=(1,))
+    run(form, True)
+
+
+def test_pixels_of_several_images_are_evaluated_image_by_image() -> None:
+    """A convolution with one tap: rows are no line in memory."""
+    form = Form((3, 5, 7), 40, 20, 1, 0)
+    assert "windows" in described(form.kernel(), jit.target("native"))[0]
+    run(form, False, splits=(1,))
+    run(form, True, splits=(2,))
+
+
+def test_few_images_are_shared_by_threads() -> None:
+    assert compiled(Form((1, 40, 30), 5, 20, 3).kernel()).functions[0].outer >= 8
+    small = Form((1, 5, 5), 20, 200, 3)
+    assert compiled(small.kernel()).functions[0].outer > 1
+    run(small, False, splits=(1, 2))

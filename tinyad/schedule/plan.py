@@ -104,6 +104,7 @@ class Plan:
                 if reason:
                     out.append(f"  %{self.number_of[id(n)]} {n.op.value} {reason}")
             out += [f"  {reason}" for reason in self._joined(step)]
+            out += [f"  contract {text}" for text in step.contractions]
         return "\n".join(out)
 
 

@@ -54,6 +54,15 @@ class Step:
         return "\n".join(dict.fromkeys(part.loops for part in self.parts))
 
     @property
+    def contractions(self) -> list[str]:
+        """How each contraction in it is computed here: tile, blocks, what is packed, how often a term is rounded."""
+        from codegen import jit
+        from codegen.contract import described
+
+        lowered = [part.lowered for part in self.kernels]
+        return [text for part in lowered if part is not None for text in described(part.kernel, jit.target())]
+
+    @property
     def reads(self) -> int:
         """Bytes of memory it reads: each element of an array that it touches, once."""
         if self.call is not None:

@@ -1,0 +1,54 @@
+"""Which way a contraction is computed: over windows, taps of windows, streaming by few rows, or in tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+
+from .analysis import statements
+from .builder import Val
+from .emit_contract import contract_tiles
+from .emit_stream import contract_stream
+from .emit_taps import contract_taps, taps
+from .emit_windows import contract_windows, layout
+from .frame import Frame
+from .loops import Contract, Kernel
+from .split import prepare
+from .target import Target
+from .tiling import stream, tiling
+
+Emit = Callable[[Frame, Contract, "Val | None", "Val | None"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A contraction's `units`, into which it can be split, `bytes` of scratch, its emitter and a line for people."""
+
+    units: int
+    bytes: int
+    emit: Emit
+    text: str
+
+
+@lru_cache(64)
+def method(s: Contract, target: Target) -> Method:
+    """The way in which `s` is computed on `target`."""
+    if (t := taps(s, target)) is not None:
+        return Method(t.units, sum(t.parts), partial(contract_taps, p=t), str(t))
+    if (w := layout(s, target)) is not None:
+        return Method(w.units, sum(w.parts), partial(contract_windows, p=w), str(w))
+    if (few := stream(s, target)) is not None:
+        return Method(few.units, sum(few.parts), partial(contract_stream, p=few), str(few))
+    p = tiling(s, target)
+    return Method(p.units, sum(p.parts), partial(contract_tiles, p=p), str(p))
+
+
+def contract(f: Frame, s: Contract, begin: Val | None = None, end: Val | None = None) -> None:
+    """Emits a contraction, or its units ``[begin, end)``."""
+    method(s, f.target).emit(f, s, begin, end)
+
+
+def described(kernel: Kernel, target: Target) -> list[str]:
+    """A line for each contraction of a kernel: how it is computed."""
+    return [method(s, target).text for s in statements(prepare(kernel).body) if isinstance(s, Contract)]

@@ -1,0 +1,161 @@
+"""Contractions with few rows: the columns' factor goes by once, read where it lies, the sums wait in memory.
+
+Such a contraction is as fast as its large factor can be read. Some steps of k at a time are multiplied into the sums of
+all rows, which stay in the first cache; each number of the large factor is loaded, and computed, exactly once.
+
+    pack the rows' factor for all of k                                     (stays in L2)
+    for columns in blocks of NB:
+      for k in blocks of CONTRACT_BLOCK:
+        clear the sums                                                     (stay in L1)
+        for k of the block, STEPS at a time, for panels of NR columns:
+          load STEPS x NR numbers; for each row: sums += rows x columns
+        add the sums to the total
+      the epilogue on the total
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from . import address
+from .builder import I64, Val, const, ty
+from .combine import identity, wide_type
+from .epilogue import Tile, run_epilogue
+from .flat import Flat, multiply_add
+from .frame import Frame, lane_numbers
+from .index import of, substitute
+from .loops import CONTRACT_BLOCK, Contract, Load
+from .memory import memory_type
+from .pack import pack
+from .tiling import Stream
+
+
+def contract_stream(f: Frame, s: Contract, begin: Val | None, end: Val | None, p: Stream) -> None:
+    """Emits the contraction, for the panels ``[begin, end)`` of columns or all of them."""
+    extent = const(I64, p.n)
+    if begin is None or end is None:
+        begin, end = const(I64, 0), extent
+    else:
+        begin, end = (f.b.binary("mul", x, const(I64, p.nr)) for x in (begin, end))
+        end = f.extreme("smin", end, extent)
+    _Stream(f, s, p).run(begin, end)
+
+
+class _Stream:
+    def __init__(self, f: Frame, s: Contract, p: Stream) -> None:
+        self.f, self.p = f, p
+        self.c = Flat(s, p.swapped, p.m, p.nr)
+        self.t = self.c.element
+        self.vector = self.t.with_lanes(p.lanes)
+        self.align = self.t.bits // 8
+        arena = f.arena
+        assert arena is not None and f.vector is None
+        areas = []
+        for part in p.parts:
+            areas.append(arena)
+            arena = f.b.gep(ty("i", 8), arena, const(I64, part))
+        self.rows, self.sums, self.total = areas
+
+    def run(self, begin: Val, end: Val) -> None:
+        f, b, p = self.f, self.f.b, self.p
+        depth = const(I64, p.k)
+        pack(f, self.c.rows, self.rows, const(I64, 0), const(I64, p.m), const(I64, 0), depth, p.stride)
+
+        def columns(n0: Val, carried: list[Val]) -> list[Val]:
+            n1 = f.extreme("smin", b.binary("add", n0, const(I64, p.nb)), end)
+            size = b.binary("mul", b.binary("sub", n1, n0), const(I64, p.m))
+            whole = b.binary("add", size, const(I64, p.m * p.nr - 1))
+            used = b.binary("mul", b.binary("udiv", whole, const(I64, p.m * p.nr)), const(I64, p.m * p.nr))
+            if p.chains > 1:
+                self._fill(self.total, identity("sum", wide_type(self.c.acc.type), p.lanes), used)
+
+            def block(k0: Val, carried: list[Val]) -> list[Val]:
+                k1 = f.extreme("smin", b.binary("add", k0, const(I64, CONTRACT_BLOCK)), depth)
+                self._fill(self.sums, const(self.vector, 0), used)
+                full = b.binary("and", b.binary("sub", k1, k0), const(I64, -p.steps))
+                middle = b.binary("add", k0, full)
+                f.loop(k0, middle, p.steps, [], partial(self._panels, (n0, n1), p.steps), "chain")
+                if p.k % p.steps:
+                    f.loop(middle, k1, p.steps, [], partial(self._panels, (n0, n1), p.k % p.steps), "rest")
+                if p.chains > 1:
+                    f.loop(const(I64, 0), used, p.lanes, [], self._add, "add")
+                return carried
+
+            f.loop(const(I64, 0), depth, CONTRACT_BLOCK, [], block, "block")
+            f.loop(n0, n1, p.nr, [], partial(self._finish, n0), "panel")
+            return carried
+
+        f.loop(begin, end, p.nb, [], columns, "columns")
+
+    def _fill(self, area: Val, value: Val, size: Val) -> None:
+        b = self.f.b
+
+        def one(i: Val, carried: list[Val]) -> list[Val]:
+            b.store(value, b.gep(self.t, area, i), self.align)
+            return carried
+
+        self.f.loop(const(I64, 0), size, self.p.lanes, [], one, "fill")
+
+    def _add(self, i: Val, carried: list[Val]) -> list[Val]:
+        b = self.f.b
+        x, y = (b.load(self.vector, b.gep(self.t, area, i), self.align) for area in (self.total, self.sums))
+        total = b.binary("fadd" if self.t.kind == "f" else "add", x, y)
+        b.store(total, b.gep(self.t, self.total, i), self.align)
+        return carried
+
+    def _tile(self, area: Val, n0: Val, n: Val) -> Val:
+        b = self.f.b
+        return b.gep(self.t, area, b.binary("mul", b.binary("sub", n, n0), const(I64, self.p.m)))
+
+    def _finish(self, n0: Val, n: Val, carried: list[Val]) -> list[Val]:
+        p = self.p
+        tile = Tile(self._tile(self.total if p.chains > 1 else self.sums, n0, n), p.nr, p.lanes, const(I64, 0), n)
+        run_epilogue(self.f, self.c.ending, tile, (const(I64, 0), const(I64, p.m)), n)
+        return carried
+
+    def _panels(self, n: tuple[Val, Val], steps: int, k: Val, carried: list[Val]) -> list[Val]:
+        """All panels of a block of columns at `steps` consecutive k."""
+        f, b, p = self.f, self.f.b, self.p
+        numbers = b.gep(self.t, self.rows, b.binary("mul", k, const(I64, p.m)))
+
+        def panel(at: Val, carried: list[Val]) -> list[Val]:
+            ys = [self._vectors(b.binary("add", k, const(I64, u)), at) for u in range(steps)]
+            tile = self._tile(self.sums, n[0], at)
+
+            def row(r: Val, carried: list[Val]) -> list[Val]:
+                line = b.gep(self.t, tile, b.binary("mul", r, const(I64, p.nr)))
+                places = [b.gep(self.t, line, const(I64, v * p.lanes)) for v in range(p.nv)]
+                sums = [b.load(self.vector, place, self.align) for place in places]
+                mine = b.gep(self.t, numbers, r)
+                for u in range(steps):
+                    x = b.splat(b.load(self.t, b.gep(self.t, mine, const(I64, u * p.m)), self.align), p.lanes)
+                    sums = [multiply_add(f, x, y, z) for y, z in zip(ys[u], sums, strict=True)]
+                for v, place in zip(sums, places, strict=True):
+                    b.store(v, place, self.align)
+                return carried
+
+            f.loop(const(I64, 0), const(I64, p.m), 1, [], row, "row")
+            return carried
+
+        f.loop(*n, p.nr, [], panel, "panel")
+        return carried
+
+    def _vectors(self, k: Val, at: Val) -> list[Val]:
+        """The columns of a panel at one k; asks for those of a later k."""
+        f, b, p = self.f, self.f.b, self.p
+        side, out = self.c.columns, []
+        for v in range(p.nv):
+            first = b.binary("add", at, const(I64, v * p.lanes))
+            mask = None
+            if p.n % p.nr:
+                left = b.splat(b.binary("sub", const(I64, p.n), first), p.lanes)
+                mask = b.icmp("slt", lane_numbers(ty("i", 64, p.lanes)), left)
+            with f.scope((side.k, k), (side.var, first)):
+                for s in side.body:
+                    if isinstance(s, Load) and s.index.coefficient(side.k) and not s.index.data():
+                        ahead = substitute(s.index, lambda a: of(a) + p.steps if a is side.k else None)
+                        b.prefetch(address.pointer(f, s.buffer, ahead, memory_type(s.buffer.type, 1)))
+                with f.vectorised(side.var, p.lanes, mask, aligned=False):
+                    f.run(side.body)
+                    out.append(f.wide(f.values[side.value]))
+        return out
