@@ -13,13 +13,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 BUDGETS = {  # lines of code
-    "codegen": 7000,
-    "tinyad/autodiff": 1000,
-    "tinyad/schedule": 900,
-    "tinyad/lower": 700,
+    "codegen": 8500,
+    "tinyad/autodiff": 1050,
+    "tinyad/schedule": 1400,
+    "tinyad/lower": 850,
     "tinyad/functions": 2700,
     "tinyad/registry": 2100,
-    "tinyad": 11500,
+    "tinyad": 13500,
 }
 
 
