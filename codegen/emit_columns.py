@@ -63,7 +63,7 @@ def column_units(s: Stmt) -> Units | None:
         return None
     r, *others = [x for x in s.body if isinstance(x, Reduce)]
     before = s.body[: s.body.index(r)]
-    if others or len(r.vars) > 1 or any(isinstance(x, Store) for x in before):
+    if others or len(r.vars) > 1 or r.tree != "column" or any(isinstance(x, Store) for x in before):
         return None
     if any(a.type.kind == "b" for a in r.accumulators):
         return None
@@ -92,12 +92,17 @@ def _reads_rows(r: Reduce, loop: Loop) -> bool:
     """Whether a reduction reads rows along the loop, in whole blocks."""
     inner = r.vars[-1]
     total = prod(v.extent for v in r.vars)
-    if r.tree != "column" or total < LEAST or not (inner.extent % BLOCK == 0 or total == inner.extent):
+    if r.tree == "row" or total < LEAST or not (inner.extent % _height(r) == 0 or total == inner.extent):
         return False
     if not all(is_leaf(s) and not isinstance(s, Store) for s in r.body):
         return False
     rows = [unmask(s.index) for s in r.body if isinstance(s, Load)]
     return any(lane_step(e, loop.var, 0, lambda _: None) == 1 and inner in e.variables() for e in rows)
+
+
+def _height(r: Reduce) -> int:
+    """The rows of a block."""
+    return 1 if r.tree == "subtrees" else BLOCK
 
 
 class _Tile:
@@ -188,7 +193,7 @@ class _Sums:
     def __init__(self, r: Reduce, k: int) -> None:
         self.k, self.acc = k, r.accumulators[k]
         self.wide = wide_type(self.acc.type)
-        self.blocks = -(-prod(v.extent for v in r.vars) // BLOCK)
+        self.blocks = -(-prod(v.extent for v in r.vars) // _height(r))
         self.arrays = 1 + self.blocks.bit_length()
         self.memory = RUNNING
 
@@ -255,11 +260,12 @@ class _Counter:
     def rows(self, lo: Val, hi: Val) -> None:
         """Adds and pushes the blocks of the rows ``[lo, hi)`` of the innermost variable."""
         f, b = self.f, self.f.b
-        group = 1 << min(ROWS, max(SIZE // len(self.r.body), 1)).bit_length() - 1
+        height = _height(self.r)
+        group = 1 << min(ROWS, height, max(SIZE // len(self.r.body), 1)).bit_length() - 1
         exact = self.r.vars[-1].extent % group == 0
 
         def block(start: Val, carried: list[Val]) -> list[Val]:
-            end = f.extreme("smin", b.binary("add", start, const(I64, BLOCK)), hi)
+            end = f.extreme("smin", b.binary("add", start, const(I64, height)), hi)
             self._clear()
             middle = end
             if not exact:
@@ -271,7 +277,7 @@ class _Counter:
             self._push()
             return carried
 
-        f.loop(lo, hi, BLOCK, [], block, "block")
+        f.loop(lo, hi, height, [], block, "block")
 
     def _clear(self) -> None:
         def clear(at: Val) -> None:

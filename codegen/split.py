@@ -63,6 +63,9 @@ def prepare(kernel: Kernel) -> Kernel:
         inner = sole(kernel.body) is None
         for split in (_Phases(inner), _Borders(inner)):
             kernel = replace(kernel, body=prune(split.body(kernel.body)))
+    for s in statements(kernel.body):
+        if isinstance(s, Loop):
+            s.body = _stores_last(s.body)
     return replace(kernel, prepared=True)
 
 
@@ -191,14 +194,10 @@ class _Phases(_Split):
         extent = s.var.extent
         if step == 1 or (not self.inner and extent % step):
             self.whole(s)
-            if any(isinstance(x, Loop) and _is_short(x) for x in s.body):
-                new = self.out[-1]
-                assert isinstance(new, Loop)
-                self.out[-1] = Loop(new.var, _stores_last(new.body), new.carries)
             return
         q = Var(extent // step, s.var.name)
         body = self.under(s, [of(q) * step + r for r in range(step)])
-        self.out.append(Loop(q, _stores_last(body)))
+        self.out.append(Loop(q, body))
         for r in range(extent - extent % step, extent):
             self.at(s, constant(r))
 
@@ -265,7 +264,10 @@ def _size(body: Sequence[Stmt]) -> int:
 
 
 def _stores_last(body: list[Stmt]) -> list[Stmt]:
-    """Straight-line code with the stores of all phases side by side, buffer by buffer: neighbours in memory."""
+    """Straight-line code with the stores at its end, buffer by buffer: neighbours in memory side by side.
+
+    A load that follows a store to another page at the same offset would wait for it.
+    """
     if not all(is_leaf(s) for s in body):
         return body
     stores = [s for s in body if isinstance(s, Store)]

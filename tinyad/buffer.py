@@ -12,11 +12,15 @@ from .config import config
 from .ir import DType, Shape
 
 ALIGNMENT = 64  # bytes: one cache line, one AVX-512 vector
+COLOURS: Final = 8  # places in a page at which large arrays begin in turn, and
+COLOUR: Final = 9 * ALIGNMENT  # bytes from one to the next: arrays read side by side then use other sets of the caches
+PAGE: Final = 4096
 
 
+_colour = 0
 _live = 0
 _peak = 0
-_pool: dict[int, list[np.ndarray[Any, Any]]] = {}  # memory of buffers that are gone, by size
+_pool: dict[int, list[tuple[np.ndarray[Any, Any], int]]] = {}  # memory of buffers that are gone, by size, with its start
 _pooled = 0
 POOLED_FROM: Final = 1 << 16  # bytes: below, the C library's own reuse is as good
 POOL_BYTES: Final = 1 << 30  # what the pool holds at most
@@ -64,7 +68,8 @@ class Buffer:
         if memory is None or memory.nbytes < POOLED_FROM or _pooled + memory.nbytes > POOL_BYTES:
             return
         if getrefcount(memory) == _UNSHARED:
-            _pool.setdefault(memory.nbytes, []).append(memory)
+            start = self.address - memory.__array_interface__["data"][0]
+            _pool.setdefault(memory.nbytes, []).append((memory, start))
             _pooled += memory.nbytes
 
     def handed_over(self, shape: Shape, dtype: DType) -> "Buffer":
@@ -131,16 +136,16 @@ def workspace(nbytes: int) -> Buffer:
 
 
 def _memory(nbytes: int) -> tuple[np.ndarray[Any, Any], int]:
-    """Memory for `nbytes` from the pool or the system, and where in it the alignment begins."""
-    global _pooled
-    size = nbytes + ALIGNMENT
+    """Memory for `nbytes` from the pool or the system, and where in it the array begins: aligned, in the next colour."""
+    global _pooled, _colour
+    size = nbytes + ALIGNMENT + PAGE
     free = _pool.get(size)
     if free:
-        memory = free.pop()
         _pooled -= size
-    else:
-        memory = np.empty(size, np.uint8)
-    return memory, -memory.__array_interface__["data"][0] % ALIGNMENT
+        return free.pop()
+    memory = np.empty(size, np.uint8)
+    _colour = (_colour + 1) % COLOURS
+    return memory, -memory.__array_interface__["data"][0] % ALIGNMENT + _colour * COLOUR
 
 
 def copy(array: np.ndarray[Any, Any]) -> Buffer:

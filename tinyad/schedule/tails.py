@@ -51,6 +51,11 @@ def blocked(n: Node) -> Node | None:
     return ir.reduce(n.op, laid, (1,))
 
 
+def columns_of(p: Node) -> tuple[int, ...]:
+    """The sizes of the axes along which partial sums differ, but for the blocks."""
+    return tuple([m for m in p.shape[2:] if m != 1])
+
+
 def share_rows(
     groups: Iterable[Group], uses: dict[int, dict[Use, None]], order: Iterable[Node], stored: dict[int, Node]
 ) -> dict[int, Node]:
@@ -61,16 +66,17 @@ def share_rows(
     for h in groups:
         if h.heavy is not None or not h.passes or not h.loops or h.tails:
             continue
-        sums = [p for n, _ in h.passes if (p := blocked(n)) is not None]
-        reads = _reads(h, uses, loaded)
-        if reads is None or len(sums) < len(h.passes):
+        first = _first(h, uses)
+        sums = [p for n in first if (p := blocked(n)) is not None]
+        reads = _reads(h, first, uses, loaded)
+        if reads is None or not sums or len(sums) < len(first):
             continue
-        rows = _rows(h)
+        rows = _rows(first)
         others = _candidates(h, reads, uses, writer)
         host = next((g for g in others if _goes_along(g, h, rows, sums, reads, uses, writer)), None)
         if host is None:
             continue
-        for (n, _), p in zip(h.passes, sums):
+        for n, p in zip(first, sums):
             partial[id(n)] = p
             host.tails.append(p)
         host.rows = len(rows)
@@ -81,23 +87,31 @@ def share_rows(
     return partial
 
 
-def _reads(h: Group, uses: dict[int, dict[Use, None]], loaded: Iterable[Node]) -> list[Read] | None:
-    """What the sums of `h` read; None if one needs another's result, or a place that is not known."""
-    passes = {n for n, _ in h.passes}
-    largest = max(n.src[0].size for n in passes)
+def _first(h: Group, uses: dict[int, dict[Use, None]]) -> list[Node]:
+    """The reductions of `h` that need no other result of `h`."""
+    made = [*(n for n, _ in h.passes), *(s.node for s in h.sinks)]
+    needing = {u.context for n in made for u in uses[id(n)] if u.group.find() is h}
+    return [n for n, _ in h.passes if n not in needing]
+
+
+def _reads(
+    h: Group, sums: list[Node], uses: dict[int, dict[Use, None]], loaded: Iterable[Node]
+) -> list[Read] | None:
+    """What the sums, which are computed in `h`, read; None if that is not known."""
+    largest = max((n.src[0].size for n in sums), default=0)
     out = []
-    for n in (*passes, *loaded):
+    for n in loaded:
         for u in uses[id(n)]:
-            if u.group.find() is h and u.context in passes:
-                if u.position is None or n in passes:
+            if u.group.find() is h and u.context in sums:
+                if u.position is None:
                     return None
                 out.append(Read(n, current(u.position), n.size == largest))
     return out
 
 
-def _rows(h: Group) -> tuple[int, ...]:
-    """The sizes of the axes that the sums of `h` run over, if they all run over the same; else ()."""
-    found = {tuple([n.src[0].shape[i] for i in n.arg if n.src[0].shape[i] > 1]) for n, _ in h.passes}
+def _rows(sums: list[Node]) -> tuple[int, ...]:
+    """The sizes of the axes that the sums run over, if they all run over the same; else ()."""
+    found = {tuple([n.src[0].shape[i] for i in n.arg if n.src[0].shape[i] > 1]) for n in sums}
     return next(iter(found)) if len(found) == 1 else ()
 
 
@@ -131,7 +145,8 @@ def _goes_along(
     outer, inner = loops[: len(rows)], loops[len(rows) :]
     if tuple([v.extent for v in outer]) != rows or g.led_by(outer) != loops:
         return False
-    if any([v.extent for v in inner] != [m for m in p.shape[2:] if m != 1] for p in sums):
+    columns = {columns_of(p) for p in sums}
+    if len(columns) > 1 or (inner and tuple([v.extent for v in inner]) not in columns):
         return False
     shared = 0
     for r in reads:
