@@ -20,7 +20,8 @@ PAGE: Final = 4096
 _colour = 0
 _live = 0
 _peak = 0
-_pool: dict[int, list[tuple[np.ndarray[Any, Any], int]]] = {}  # memory of buffers that are gone, by size, with its start
+# memory of buffers that are gone, by size, each with where the array began
+_pool: dict[int, list[tuple[np.ndarray[Any, Any], int]]] = {}
 _pooled = 0
 POOLED_FROM: Final = 1 << 16  # bytes: below, the C library's own reuse is as good
 POOL_BYTES: Final = 1 << 30  # what the pool holds at most
@@ -136,7 +137,7 @@ def workspace(nbytes: int) -> Buffer:
 
 
 def _memory(nbytes: int) -> tuple[np.ndarray[Any, Any], int]:
-    """Memory for `nbytes` from the pool or the system, and where in it the array begins: aligned, in the next colour."""
+    """Memory for `nbytes` from the pool or the system, and where in it the array begins: aligned, in its colour."""
     global _pooled, _colour
     size = nbytes + ALIGNMENT + PAGE
     free = _pool.get(size)
