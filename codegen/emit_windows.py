@@ -164,13 +164,7 @@ class _Emitter:
         self.ending = Epilogue(self.acc, self.epilogue, w.axes[-1].row, flat["n"])
         self.along_rows = not p.across and prefers_rows(s) != w.swapped
         self.k = s.k
-        arena = f.arena
-        assert arena is not None and f.vector is None
-        areas = []
-        for part in p.parts:
-            areas.append(arena)
-            arena = f.b.gep(ty("i", 8), arena, const(I64, part))
-        self.panels, stage, self.offsets, self.tile = areas
+        self.panels, stage, self.offsets, self.tile = f.areas(p.parts)
         self.stage = Buffer(w.type, prod(w.shape), "scratch", "rows")
         f.buffers[self.stage] = stage
 
