@@ -8,7 +8,9 @@
           for k in blocks of CONTRACT_BLOCK: tile = chain over the block; added to the blocks before
           the epilogue on the tile, along whichever side its memory is contiguous
 
-The last MR rows of an axis end where the axis does: some are computed twice, none is stored twice.
+The last MR rows of an axis end where the axis does: some are computed twice, none is stored twice. Where columns are
+few the vectors are along the rows (`across`), for they can be read at any place. Where axes have phases, each unit is
+of one phase and goes by a list of the k that count in it; chains end where they end in all of k.
 """
 
 from __future__ import annotations
