@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -12,7 +12,7 @@ from .emit_contract import contract_tiles
 from .emit_stream import contract_stream
 from .emit_taps import contract_taps, taps
 from .emit_windows import contract_windows, layout
-from .frame import Frame
+from .frame import ON_STACK, Frame
 from .loops import Contract, Kernel
 from .split import prepare
 from .target import Target
@@ -23,7 +23,10 @@ Emit = Callable[[Frame, Contract, "Val | None", "Val | None"], None]
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A contraction's `units`, into which it can be split, `bytes` of scratch, its emitter and a line for people."""
+    """A contraction's `units`, into which it can be split, its emitter and a line for people.
+
+    `bytes` of scratch are expected behind `Frame.arena`.
+    """
 
     units: int
     bytes: int
@@ -31,17 +34,22 @@ class Method:
     text: str
 
 
+def _arena(parts: Sequence[int]) -> int:
+    """Bytes that memory of these sizes takes of the arena."""
+    return sum(parts) if sum(parts) > ON_STACK else 0
+
+
 @lru_cache(64)
 def method(s: Contract, target: Target) -> Method:
     """The way in which `s` is computed on `target`."""
     if (t := taps(s, target)) is not None:
-        return Method(t.units, sum(t.parts), partial(contract_taps, p=t), str(t))
+        return Method(t.units, _arena(t.parts), partial(contract_taps, p=t), str(t))
     if (w := layout(s, target)) is not None:
-        return Method(w.units, sum(w.parts), partial(contract_windows, p=w), str(w))
+        return Method(w.units, _arena(w.parts), partial(contract_windows, p=w), str(w))
     if (few := stream(s, target)) is not None:
-        return Method(few.units, sum(few.parts), partial(contract_stream, p=few), str(few))
+        return Method(few.units, _arena(few.parts), partial(contract_stream, p=few), str(few))
     p = tiling(s, target)
-    return Method(p.units, sum(p.parts), partial(contract_tiles, p=p), str(p))
+    return Method(p.units, _arena(p.parts), partial(contract_tiles, p=p), str(p))
 
 
 def contract(f: Frame, s: Contract, begin: Val | None = None, end: Val | None = None) -> None:

@@ -134,7 +134,7 @@ def _arguments(f: Frame) -> None:
             _lay_out(f, memory_of_all, _shared_sizes(f.kernel))
             after += 1
         large = _large_scratch(f.kernel, f.target)
-        if large or any(isinstance(s, Contract) for s in statements(f.kernel.body)):
+        if _part_scratch(f.kernel, f.target):
             own = f.b.load(PTR, f.b.gep(PTR, table, const(I64, after)), 8)
             f.arena = _lay_out(f, own, large)
         for i, param in enumerate(f.kernel.params):

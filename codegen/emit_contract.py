@@ -48,13 +48,7 @@ class _Nest:
         self.align = self.t.bits // 8
         self.places = range(0, p.mr * p.nr, p.lanes)
         self.absent = identity("sum", wide_type(s.acc.type), p.lanes)
-        arena = f.arena
-        assert arena is not None and f.vector is None
-        areas = []
-        for part in p.parts:
-            areas.append(arena)
-            arena = f.b.gep(ty("i", 8), arena, const(I64, part))
-        self.row_panels, self.column_panels, self.tiles = areas
+        self.row_panels, self.column_panels, self.tiles = f.areas(p.parts)
 
     def at(self, base: Val, offset: int) -> Val:
         return self.f.b.gep(self.t, base, const(I64, offset))

@@ -48,13 +48,7 @@ class _Stream:
         self.t = self.c.element
         self.vector = self.t.with_lanes(p.lanes)
         self.align = self.t.bits // 8
-        arena = f.arena
-        assert arena is not None and f.vector is None
-        areas = []
-        for part in p.parts:
-            areas.append(arena)
-            arena = f.b.gep(ty("i", 8), arena, const(I64, part))
-        self.rows, self.sums, self.total = areas
+        self.rows, self.sums, self.total = f.areas(p.parts)
 
     def run(self, begin: Val, end: Val) -> None:
         f, b, p = self.f, self.f.b, self.p

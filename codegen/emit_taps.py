@@ -168,13 +168,7 @@ class _Taps:
         clone.new[id(s.acc)] = s.acc
         self.acc, self.epilogue = s.acc, clone.body(s.epilogue)
         self.k = s.k
-        arena = f.arena
-        assert arena is not None and f.vector is None
-        areas = []
-        for part in p.parts:
-            areas.append(arena)
-            arena = f.b.gep(ty("i", 8), arena, const(I64, part))
-        self.panels, stage, self.offsets, self.tiles = areas
+        self.panels, stage, self.offsets, self.tiles = f.areas(p.parts)
         self.stage = Buffer(w.type, prod(w.shape[1:]), "scratch", "rows")
         f.buffers[self.stage] = stage
 

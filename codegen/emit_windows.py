@@ -8,7 +8,9 @@
           for k in blocks of CONTRACT_BLOCK: tile = chain over the block; added to the blocks before
           the epilogue on the tile, along whichever side its memory is contiguous
 
-The last MR rows of an axis end where the axis does: some are computed twice, none is stored twice.
+The last MR rows of an axis end where the axis does: some are computed twice, none is stored twice. Where columns are
+few the vectors are along the rows (`across`), for they can be read at any place. Where axes have phases, each unit is
+of one phase and goes by a list of the k that count in it; chains end where they end in all of k.
 """
 
 from __future__ import annotations
@@ -164,13 +166,7 @@ class _Emitter:
         self.ending = Epilogue(self.acc, self.epilogue, w.axes[-1].row, flat["n"])
         self.along_rows = not p.across and prefers_rows(s) != w.swapped
         self.k = s.k
-        arena = f.arena
-        assert arena is not None and f.vector is None
-        areas = []
-        for part in p.parts:
-            areas.append(arena)
-            arena = f.b.gep(ty("i", 8), arena, const(I64, part))
-        self.panels, stage, self.offsets, self.tile = areas
+        self.panels, stage, self.offsets, self.tile = f.areas(p.parts)
         self.stage = Buffer(w.type, prod(w.shape), "scratch", "rows")
         f.buffers[self.stage] = stage
 

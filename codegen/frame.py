@@ -19,6 +19,8 @@ from .index import Var
 from .loops import Buffer, Carry, Contract, Kernel, Reduce, Stmt, Value
 from .target import Target
 
+ON_STACK = 16 << 10  # bytes of panels and tiles up to which they are on the stack
+
 
 class Scope:
     """A region that its head dominates: an open loop body, an unrolled copy, or the function itself."""
@@ -119,6 +121,19 @@ class Frame:
         """Stack memory for `count` values, taken once at entry."""
         with self.at(0):
             return self.b.emit(PTR, f"alloca {t.ll}, i64 {count}, align {align}")
+
+    def areas(self, sizes: Sequence[int]) -> list[Val]:
+        """Memory of these sizes, multiples of 64 bytes: on the stack if it is little, else from the arena."""
+        assert self.vector is None
+        at = self.arena
+        if sum(sizes) <= ON_STACK:
+            at = self.alloca(ty("i", 8), sum(sizes), 64)
+        assert at is not None
+        out = []
+        for size in sizes:
+            out.append(at)
+            at = self.b.gep(ty("i", 8), at, const(I64, size))
+        return out
 
     def zero(self) -> Val:
         """The address of 8 zero bytes on the stack: where masked scalar loads read."""

@@ -21,20 +21,20 @@ from .scalar import Type
 from .target import Target
 from .vectorize import hidden, round_up_to_power
 
-L1_LINE, L1_SETS, L1_WAYS = 64, 64, 8
+L1_LINE, L1_SETS, L1_WAYS = 64, 64, 8  # the first cache
 L2_ROWS = 384 << 10  # bytes of one block of rows
 L3_COLUMNS = 4 << 20  # bytes of one block of columns
 DEPTH = 4 * CONTRACT_BLOCK  # steps of k that are packed at a time
 TILES = 4 << 20  # bytes of unfinished tiles
 STEP = 16  # steps of k that a panel's depth is a multiple of: the most that one vector along k may write
-FMA_LATENCY = 8  # vectors in flight
+FMA_LATENCY = 8  # sums in flight that keep the multipliers busy
 OVERHEAD = 1.5  # cycles that one step of k costs besides its loads and multiplications
 PACK = 0.15  # cycles to pack one number
 TRANSPOSE = 0.25  # cycles more for one that stands across the vectors
 FAR = 0.5  # cycles more for one that comes from far memory: packing waits for it, multiplying does not
 L3 = 8 << 20  # bytes that are not far
 STREAMS = 8  # rows of far memory that are well read side by side
-MOST_VECTORS = 6
+MOST_VECTORS = 6  # of a tile's columns
 MOST_SUMS = 24  # of a tile: more leave no registers to load ahead
 ACROSS = 1.5  # cycles to store one result where the epilogue stores across its vectors
 SHARES = 4  # threads among which panels should go evenly
@@ -310,7 +310,8 @@ def _choices(
 ) -> Iterator[_Choice]:
     """Every register tile, with its cost per step of k."""
     lanes = min(max(target.vector_bytes // size, 1), round_up_to_power(columns), 32)
-    columns_direct = _columns_direct(b, k, size)
+    columns_direct = rows <= DIRECT_ROWS and _columns_direct(b, k, size)
+    far = rows * k * size > L3
     crossing = b is None or (b.own != size and b.k == size)
     pack_rows, pack_columns = (extent * (PACK + (FAR if extent * k * size > L3 else 0)) for extent in (rows, columns))
     pack_columns += columns * (TRANSPOSE if crossing else 0)
@@ -320,9 +321,7 @@ def _choices(
         nr = nv * lanes
         for mr in range(1, min(most_rows(nv, target), MOST_SUMS // nv, rows) + 1):
             tiles = -(-rows // mr) * -(-columns // nr)
-            in_place = columns_direct and rows <= DIRECT_ROWS
-            far = rows * k * size > L3
-            direct = Direct(_rows_direct(a, mr, k) and not (far and mr > STREAMS), in_place)
+            direct = Direct(_rows_direct(a, mr, k) and not (far and mr > STREAMS), columns_direct)
             packing = (0 if direct.rows else pack_rows) + (0 if direct.columns else pack_columns)
             yield _Choice(cycles(mr, nv) * tiles + packing, swapped, lanes, mr, nv, direct)
 
