@@ -11,20 +11,31 @@ from collections.abc import Callable
 from typing import Final
 
 from .builder import Val
-from .math_exp import erf, exp, expm1, tanh
-from .math_log import log, log1p, pow
-from .math_trig import atan, atan2, cos, sin
+from .math_exp import cosh, erf, erfc, exp, expm1, sinh, tanh
+from .math_gamma import lgamma
+from .math_log import log, log1p, log2, pow
+from .math_root import cbrt
+from .math_trig import acos, asin, atan, atan2, cos, sin, tan
 
 FUNCTIONS: Final[dict[str, Callable[..., Val]]] = {
     "exp": exp,
-    "log": log,
     "expm1": expm1,
+    "log": log,
+    "log2": log2,
     "log1p": log1p,
     "sin": sin,
     "cos": cos,
+    "tan": tan,
+    "sinh": sinh,
+    "cosh": cosh,
     "tanh": tanh,
+    "asin": asin,
+    "acos": acos,
     "atan": atan,
     "erf": erf,
+    "erfc": erfc,
+    "cbrt": cbrt,
+    "lgamma": lgamma,
     "pow": pow,
     "atan2": atan2,
 }

@@ -1,4 +1,4 @@
-"""exp, expm1, tanh and erf: one range reduction, one polynomial.
+"""exp, expm1, tanh, erf and erfc: one range reduction, one polynomial; sinh and cosh: the same reduction.
 
 x = n ln 2 + r with |r| <= ln(2)/2. Adding 1.5·2^p (p the fraction's width) rounds n to an integer and leaves it in
 the low bits of the sum, from where it is shifted into exponents. With ln 2 = HIGH + LOW and FMA, x - n HIGH is exact:
@@ -83,17 +83,21 @@ def exp(b: Builder, v: Val) -> Val:
     """e^x. The power of two is applied in two factors: results round once in the denormal range."""
     x = Num(b, v)
     c = EXP[v.ty.bits]
-    fraction, bias = SPECS[v.ty.bits]
     x = x.at_most(c.highest).at_least(c.lowest)
     shifted, r = reduce(x, c)
-    p = fma(r * r, horner(r, c.polynomial), r) + 1.0
-    at_once = avx512.scale(b, p.v, (shifted - c.magic).v)
+    return _times_power(fma(r * r, horner(r, c.polynomial), r) + 1.0, shifted).v
+
+
+def _times_power(y: Num, shifted: Num) -> Num:
+    """y 2^n for n in the low bits of `shifted`."""
+    at_once = avx512.scale(y.b, y.v, (shifted - EXP[y.ty.bits].magic).v)
     if at_once is not None:
-        return at_once
+        return Num(y.b, at_once)
+    fraction, bias = SPECS[y.ty.bits]
     n = shifted.bits()
     half = (n >> 1) << fraction
     rest = (n << fraction) - half
-    return (p * (half + (bias << fraction)).real() * (rest + (bias << fraction)).real()).v
+    return y * (half + (bias << fraction)).real() * (rest + (bias << fraction)).real()
 
 
 def scaled(x: Num, less: int = 0) -> tuple[Num, Num, Num, Num]:
@@ -200,3 +204,149 @@ def erf(b: Builder, v: Val) -> Val:
     a = (-x.abs()).at_least(-cap)
     s, r, r2, p = scaled(fma(a, horner(a, polynomial), a))
     return fma(s, fma(r2, p, r), s - 1.0).sign_of(x).v
+
+
+# With e^r = cosh r + sinh r, sinh(r + n ln 2) and cosh(r + n ln 2) are sums of products of sinh r, cosh r - 1 and
+# (2^n ± 2^-n)/2, none of which cancel: sinh r = r + r³ P(r²), cosh r - 1 = r² Q(r²) for |r| <= ln(2)/2.
+_HYPERBOLIC: Final = {
+    # P and Q of degree 2: relative errors of sinh and cosh 2^-34.3, 2^-33.2
+    32: (
+        (
+            0.1666666716337204,
+            0.008333174511790276,
+            0.00019975060422439128,
+        ),
+        (
+            0.5,
+            0.041666459292173386,
+            0.0013935413444414735,
+        ),
+    ),
+    # of degree 5: 2^-59.7, 2^-64.7
+    64: (
+        (
+            0.16666666666666666,
+            0.008333333333333337,
+            0.00019841269841253334,
+            2.755731926497382e-06,
+            2.5052056954153945e-08,
+            1.6090773707197603e-10,
+        ),
+        (
+            0.5,
+            0.04166666666666671,
+            0.001388888888886394,
+            2.4801587363392162e-05,
+            2.7557241827219955e-07,
+            2.092442477469189e-09,
+        ),
+    ),
+}
+_LESS: Final = 4  # the powers of two are made 2^4 times too small, since they overflow before sinh and cosh do
+
+
+def _hyperbolic(x: Num) -> tuple[Num, Num, Num, Num]:
+    """(2^n + 2^-n) / 2^4, (2^n - 2^-n) / 2^4, sinh r and cosh r - 1 for |x| = r + n ln 2."""
+    c = EXP[x.ty.bits]
+    fraction, bias = SPECS[x.ty.bits]
+    shifted, r = reduce(x.abs().at_most(c.highest + 2.0), c)
+    n = shifted.bits() << fraction
+    one = (bias - _LESS) << fraction
+    up, down = (n + one).real(), (n.like(one) - n).at_least(0).real()
+    odd, even = _HYPERBOLIC[x.ty.bits]
+    z = r * r
+    return up + down, up - down, fma(r * z, horner(z, odd), r), z * horner(z, even)
+
+
+def sinh(b: Builder, v: Val) -> Val:
+    """Hyperbolic sine; tiny x are their own result."""
+    x = Num(b, v)
+    plus, minus, s, c = _hyperbolic(x)
+    y = (minus + fma(plus, s, minus * c)) * 2.0 ** (_LESS - 1)
+    return x.abs().lt(2.0 ** -(SPECS[v.ty.bits][0] // 2 + 1)).where(x, y.sign_of(x)).v
+
+
+def cosh(b: Builder, v: Val) -> Val:
+    """Hyperbolic cosine."""
+    plus, minus, s, c = _hyperbolic(Num(b, v))
+    return ((plus + fma(minus, s, plus * c)) * 2.0 ** (_LESS - 1)).v
+
+
+# (1 + 2a) e^(a²) erfc(a) = 1 + u H(u - 1) with u = 2a / (a + k), for 0 <= a <= cap; beyond, erfc rounds to 0.
+_ERFC: Final = {  # k, cap, H
+    # degree 9: relative error 2^-26.9
+    32: (
+        3.0,
+        10.5,
+        (
+            0.25300806760787964,
+            -0.3886291980743408,
+            0.34106671810150146,
+            -0.2114202380180359,
+            0.09214992076158524,
+            -0.023854542523622513,
+            5.3253057558322325e-05,
+            0.0025121031794697046,
+            -0.0005042831762693822,
+            -0.0002654530107975006,
+        ),
+    ),
+    # degree 22: 2^-56.2
+    64: (
+        4.0,
+        27.5,
+        (
+            0.2329951186255525,
+            -0.37261623546611505,
+            0.3879958875687347,
+            -0.3198988333140391,
+            0.21885976727774017,
+            -0.12512693227949337,
+            0.05879656646715992,
+            -0.02162905092800561,
+            0.005431316871532694,
+            -0.000399346908458292,
+            -0.000358426389537653,
+            0.00015916977507657144,
+            -8.54805314728961e-06,
+            -1.5851430974522388e-05,
+            4.629236952523318e-06,
+            1.0810577651718188e-06,
+            -7.868383930640182e-07,
+            -3.9262023693126024e-08,
+            1.1324641309277904e-07,
+            -2.8244264881843156e-09,
+            -1.4521525017863928e-08,
+            4.4491821397126593e-10,
+            1.1817166266630918e-09,
+        ),
+    ),
+}
+
+
+def erfc(b: Builder, v: Val) -> Val:
+    """1 - erf x with all its digits: e^(-a²) g / (1 + 2a) for a = |x| and g as above; 2 minus that for x < 0.
+
+    Rounding errors that count are carried along: of u's divisor into u, of a², g and the
+    quotient into the last sum.
+    """
+    x = Num(b, v)
+    k, cap, polynomial = _ERFC[v.ty.bits]
+    c = EXP[v.ty.bits]
+    a = x.abs().at_most(cap)
+    twice = a + a
+    divisor = a + k
+    inverse = 1.0 / divisor
+    u = twice * inverse
+    u = fma(fma(-u, a - (divisor - k), fma(-u, divisor, twice)), inverse, u)
+    rest = u * horner(u - 1.0, polynomial)
+    g = rest + 1.0
+    inverse = 1.0 / (twice + 1.0)
+    q = g * inverse
+    q_low = (fma(-twice, q, g) - q + (rest - (g - 1.0))) * inverse
+    square = a * a
+    shifted, r = reduce(-square, c)
+    p = fma(r * r, horner(r, c.polynomial), r)
+    q_low = fma(fma(q, p, q), fma(-a, a, square), q_low)
+    y = _times_power(fma(q, p, q_low) + q, shifted)
+    return x.lt(0.0).where(y.like(2.0) - y, y).v

@@ -1,8 +1,9 @@
-"""log, log1p and pow: x = 2^e m with m in [sqrt(1/2), sqrt(2)), and log m near 1 by polynomial in f = m - 1."""
+"""log, log2, log1p and pow: x = 2^e m with m in [sqrt(1/2), sqrt(2)), and log m near 1 by polynomial in f = m - 1."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,6 +62,10 @@ _LOG: Final = {
         ),
     ),
 }
+_INVERSE_LN2: Final = {  # high + low
+    32: (1.4426950216293335, 1.9259629911266175e-08),
+    64: (1.4426950408889634, 2.0355273740931033e-17),
+}
 
 
 def split(x: Num) -> tuple[Num, Num]:
@@ -77,28 +82,48 @@ def to_float(n: Num, offset: "Num | float") -> Num:
     return (n | ((bias + fraction) << fraction)).real() - offset
 
 
-def sum_of_logs(e: Num, f: Num) -> Num:
-    """e ln 2 + log(1 + f), small terms first."""
+def _beyond(f: Num, extra: "Num | float") -> Num:
+    """log(1 + f) - f + extra, for a small `extra`."""
     c = _LOG[f.ty.bits]
     if f.ty.bits == 32:
-        small = fma(f * f, fma(f, horner(f, c.polynomial), -0.5), e * c.low)
-        return fma(e, c.high, f + small)
+        return fma(f * f, fma(f, horner(f, c.polynomial), -0.5), extra)
     half = f * f * 0.5
     s = f / (f + 2.0)
     z = s * s
-    t = fma(s, fma(z, horner(z, c.polynomial), half), e * c.low)
-    return fma(e, c.high, f - (half - t))
+    return fma(s, fma(z, horner(z, c.polynomial), half), extra) - half
+
+
+def sum_of_logs(e: Num, f: Num) -> Num:
+    """e ln 2 + log(1 + f), small terms first."""
+    c = _LOG[f.ty.bits]
+    return fma(e, c.high, f + _beyond(f, e * c.low))
+
+
+def sum_of_binary_logs(e: Num, f: Num) -> Num:
+    """e + log2(1 + f): the factor 1/ln 2 is a sum of two numbers where it multiplies f itself."""
+    high, low = _INVERSE_LN2[f.ty.bits]
+    return e + fma(f, high, fma(f, low, _beyond(f, 0.0) * high))
 
 
 def log(b: Builder, v: Val) -> Val:
-    """Natural logarithm. Denormals are scaled up; what is no positive finite number is answered by selects."""
+    """Natural logarithm."""
+    return _of_positive(b, v, sum_of_logs)
+
+
+def log2(b: Builder, v: Val) -> Val:
+    """Logarithm to base 2, exact at powers of two."""
+    return _of_positive(b, v, sum_of_binary_logs)
+
+
+def _of_positive(b: Builder, v: Val, total: Callable[[Num, Num], Num]) -> Val:
+    """`total` of e and f. Denormals are scaled up; what is no positive finite number is answered by selects."""
     x = Num(b, v)
     fraction, bias = SPECS[v.ty.bits]
     up = fraction + 2
     small = x.lt(2.0 ** (1 - bias))
     e, m = split(small.where(x * 2.0**up, x))
     offset = 2.0**fraction + bias
-    y = sum_of_logs(to_float(e, small.where(x.like(offset + up), offset)), m.real() - 1.0)
+    y = total(to_float(e, small.where(x.like(offset + up), offset)), m.real() - 1.0)
     infinity = _bits(INFINITY, v.ty.bits)
     usual = (x.bits() - 1).below(infinity - 1)
     negative = Num(b, b.fcmp("ult", v, x.like(0.0).v))

@@ -1,4 +1,4 @@
-"""sin, cos, atan and atan2.
+"""sin, cos, tan and the arc functions.
 
 sin and cos reduce by whole multiples of pi: x = n pi + r with |r| <= pi/2 (for the cosine, odd multiples of pi/2), so
 that one polynomial serves every lane and n's lowest bit is the sign. With pi = A + B + C and FMA, x - n A is exact
@@ -11,8 +11,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Final
 
-from .builder import I1, I64, PTR, Builder, Val, const, ty
-from .number import SPECS, Num, fma, horner
+from .builder import I1, I64, PTR, Builder, HelperBody, Val, const, ty
+from .number import SPECS, Num, fma, horner, rarely
 
 # sin r = r + r³ P(r²) for |r| <= pi/2: P of degree 3, relative error 2^-27.3; of degree 7, 2^-61.5
 _SIN: Final = {
@@ -33,10 +33,40 @@ _SIN: Final = {
         2.721419624222548e-15,
     ),
 }
+# tan r = r + r³ P(r²) for |r| <= pi/4: P of degree 6, relative error 2^-29.5; of degree 14, 2^-56.2
+_TAN: Final = {
+    32: (
+        0.33333349227905273,
+        0.13332676887512207,
+        0.05405868962407112,
+        0.021287482231855392,
+        0.010823973454535007,
+        0.00010278719855705276,
+        0.004370401613414288,
+    ),
+    64: (
+        0.33333333333333376,
+        0.13333333333325792,
+        0.05396825397265746,
+        0.021869488406093828,
+        0.008863237811823573,
+        0.0035921020455107395,
+        0.0014560372074558826,
+        0.0005889064733553126,
+        0.00024360104117560327,
+        8.394423905290746e-05,
+        6.651760912598324e-05,
+        -2.4739639690109573e-05,
+        4.788672976468235e-05,
+        -2.3901484431549224e-05,
+        9.715867889987605e-06,
+    ),
+}
 _PI: Final = {
     32: (3.1415927410125732, -8.742277657347586e-08, -3.4302490200117637e-15),
     64: (3.141592653589793, 1.2246467991473532e-16, -2.9947698097183397e-33),
 }
+_HALF_PI: Final = {bits: tuple(0.5 * part for part in parts) for bits, parts in _PI.items()}
 _INVERSE_PI: Final = {32: 0.31830987334251404, 64: 0.3183098861837907}
 _COSINE_FALL: Final = 0.405  # 4 / pi²
 _HUGE: Final = {32: 2.0**17, 64: 2.0**20}  # from here on n B and n C would lose digits
@@ -78,7 +108,7 @@ def sin(b: Builder, v: Val) -> Val:
     shifted = fma(a, _INVERSE_PI[v.ty.bits], magic)
     sign = (x.bits() & (1 << (v.ty.bits - 1))) ^ (shifted.bits() << (v.ty.bits - 1))
     y = _sin_of_rest(a, shifted - magic, _PI[v.ty.bits])
-    return _mend_huge(b, x, (y.bits() ^ sign).real(), cosine=False).v
+    return _mend_huge(b, x, (y.bits() ^ sign).real(), "sin", _huge_sin).v
 
 
 def cos(b: Builder, v: Val) -> Val:
@@ -89,9 +119,44 @@ def cos(b: Builder, v: Val) -> Val:
     a = x.abs()
     shifted = fma(a, _INVERSE_PI[v.ty.bits], -0.5) + magic
     n = fma(shifted - magic, 2.0, 1.0)
-    y = _sin_of_rest(a, n, tuple(0.5 * part for part in _PI[v.ty.bits]))
+    y = _sin_of_rest(a, n, _HALF_PI[v.ty.bits])
     sign = ~shifted.bits() << (v.ty.bits - 1)
-    return _mend_huge(b, x, (y.bits() ^ sign).real(), cosine=True).v
+    return _mend_huge(b, x, (y.bits() ^ sign).real(), "cos", _huge_cos).v
+
+
+def tan(b: Builder, v: Val) -> Val:
+    """Tangent: with n the nearest multiple of pi/2, tan r for even n and -1 / tan r for odd ones.
+
+    The rest keeps its rounding error, r + low, and so does the tangent of which the inverse is taken.
+    """
+    x = Num(b, v)
+    fraction, _ = SPECS[v.ty.bits]
+    magic = 1.5 * 2.0**fraction
+    a = x.abs()
+    shifted = fma(a, 2.0 * _INVERSE_PI[v.ty.bits], magic)
+    n = shifted - magic
+    first, second, third = _HALF_PI[v.ty.bits]
+    high = fma(n, -first, a)
+    part = n * second
+    r = high - part
+    back = r - high
+    low = (high - (r - back)) - (part + back) - fma(n, third, fma(n, second, -part))
+    y = _tangent(r, low, (shifted.bits() & 1).ne(0))
+    y = (y.bits() ^ (x.bits() & (1 << (v.ty.bits - 1)))).real()
+    return _mend_huge(b, x, y, "tan", _huge_tan).v
+
+
+def _tangent(r: Num, low: Num, odd: Num) -> Num:
+    """tan(r + low) for |r| <= pi/4, or where `odd` -1 / tan(r + low)."""
+    z = r * r
+    q = r * z * horner(z, _TAN[r.ty.bits])
+    t = r + q
+    q = q + fma(low * t, t, low)
+    t = r + q
+    t_low = q - (t - r)
+    y = -1.0 / t
+    y = fma(y, fma(t_low, y, fma(t, y, 1.0)), y)
+    return odd.where(y, t)
 
 
 def _sin_of_rest(x: Num, n: Num, period: tuple[float, ...]) -> Num:
@@ -101,51 +166,71 @@ def _sin_of_rest(x: Num, n: Num, period: tuple[float, ...]) -> Num:
     return _at_most_one(fma(r * z, horner(z, _SIN[x.ty.bits]), r))
 
 
+def sin_of_turns(x: Num) -> Num:
+    """|sin pi x|, zero at integers."""
+    t = (x - Num(x.b, x.b.intrinsic("roundeven", x.ty, x.v))).abs()
+    r = t * _PI[x.ty.bits][0]
+    z = r * r
+    return fma(r * z, horner(z, _SIN[x.ty.bits]), r)
+
+
 def _at_most_one(y: Num) -> Num:
     """A sine that rounding errors may have taken past 1 (and a NaN as it is)."""
     return y.at_most(1.0).at_least(-1.0)
 
 
-def _mend_huge(b: Builder, x: Num, y: Num, cosine: bool) -> Num:
-    """`y` with the huge finite lanes of `x` done exactly."""
+def _mend_huge(b: Builder, x: Num, y: Num, name: str, body: HelperBody) -> Num:
+    """`y` with the huge finite lanes of `x` done one by one, in double, by `body`."""
     t = x.ty
     threshold = x.like(_HUGE[t.bits]).bits()
     huge = (x.abs().bits() - threshold).below(x.like(float("inf")).bits() - threshold)
-    start, rare, done = b.block, b.fresh_label("huge"), b.fresh_label("done")
-    b.rare_branch(b.any(huge.v), rare, done)
-    b.label(rare)
-    name = f"tinyad.{'cos' if cosine else 'sin'}.huge.{t.suffix}"
-    mended = b.helper(name, t, (x.v, y.v, huge.v), lambda c, a: _huge_lanes(c, a[0], a[1], a[2], cosine))
-    b.branch(done)
-    b.label(done)
-    result, place = b.phi(t)
-    b.set_phi(result, place, [(y.v, start), (mended, rare)])
-    return Num(b, result)
+
+    def lanes(inner: Builder, args: tuple[Val, ...]) -> Val:
+        (v,) = args
+        out = v
+        for lane in range(t.lanes):
+            one = v if t.lanes == 1 else inner.extract(v, lane)
+            one = one if t.bits == 64 else inner.convert("fpext", one, ty("f", 64))
+            exact = inner.helper(f"tinyad.{name}.huge", ty("f", 64), (one,), body)
+            exact = exact if t.bits == 64 else inner.convert("fptrunc", exact, t.scalar())
+            out = exact if t.lanes == 1 else inner.insert(out, exact, lane)
+        return out
+
+    return rarely(huge, y, lambda: Num(b, b.helper(f"tinyad.{name}.huge.{t.suffix}", t, (x.v,), lanes)))
 
 
-def _huge_lanes(b: Builder, x: Val, y: Val, huge: Val, cosine: bool) -> Val:
-    """Lane after lane in double, chosen where `huge`."""
-    t = x.ty
-    wide = ty("f", 64)
-    offset = const(I64, 1 << 62 if cosine else 0)
-    for lane in range(t.lanes):
-        one = x if t.lanes == 1 else b.extract(x, lane)
-        one = one if t.bits == 64 else b.convert("fpext", one, wide)
-        exact = b.helper("tinyad.sin.huge", wide, (one, offset), lambda c, a: _huge_sin(c, *a))
-        exact = exact if t.bits == 64 else b.convert("fptrunc", exact, t.scalar())
-        flag = huge if t.lanes == 1 else b.extract(huge, lane)
-        old = y if t.lanes == 1 else b.extract(y, lane)
-        new = b.select(flag, exact, old)
-        y = new if t.lanes == 1 else b.insert(y, new, lane)
-    return y
+def _huge_sin(b: Builder, args: tuple[Val, ...]) -> Val:
+    """sin x for |x| >= 2^13."""
+    odd, r, r_low = _huge_rest(b, args[0], 0, _PI[64])
+    y = _sin_with_low(r, r_low)
+    return (y.bits() ^ (odd << 63) ^ (Num(b, args[0]).bits() & (1 << 63))).real().v
 
 
-def _huge_sin(b: Builder, v: Val, offset: Val) -> Val:
-    """sin(pi (|x|/pi + offset 2^-63)) with x's sign, or cos x for an offset of 2^62. Any x in, sense for |x| >= 2^13.
+def _huge_cos(b: Builder, args: tuple[Val, ...]) -> Val:
+    """cos x = sin(|x| + pi/2) for |x| >= 2^13."""
+    odd, r, r_low = _huge_rest(b, args[0], 1, _PI[64])
+    return (_sin_with_low(r, r_low).bits() ^ (odd << 63)).real().v
+
+
+def _huge_tan(b: Builder, args: tuple[Val, ...]) -> Val:
+    """tan x for |x| >= 2^13, from the rest of quarter turns."""
+    odd, r, r_low = _huge_rest(b, args[0], 0, _HALF_PI[64])
+    y = _tangent(r, r_low, odd.ne(0))
+    return (y.bits() ^ (Num(b, args[0]).bits() & (1 << 63))).real().v
+
+
+def _sin_with_low(r: Num, r_low: Num) -> Num:
+    """sin(r + r_low); the low part counts with weight cos r, for which a parabola through the zeros at pi/2 will do."""
+    z = r * r
+    return _at_most_one(r + fma(r * z, horner(z, _SIN[64]), r_low * fma(z, -_COSINE_FALL, 1.0)))
+
+
+def _huge_rest(b: Builder, v: Val, quarters: int, period: tuple[float, ...]) -> tuple[Num, Num, Num]:
+    """r + r_low = |x| + quarters pi/2 - n period with |r| <= period/2, and n's lowest bit. `period`: pi or pi/2.
 
     Payne and Hanek 1983: x = M 2^k; of 2^k/pi only the bits worth less than 2 count, of which 192 are taken, and
     the product's top 128 are |x|/pi modulo 2 in fixed point. Doubles come no closer to a multiple of pi/2 than
-    2^-61: at least 60 good bits are left.
+    2^-61: at least 60 good bits are left. Any x in, sense for |x| >= 2^13.
     """
     wide = ty("i", 128)
     if "inverse_pi" not in b.module.helpers:
@@ -179,10 +264,12 @@ def _huge_sin(b: Builder, v: Val, offset: Val) -> Val:
     product = extend(window[2]) * m >> 64
     product = product + extend(window[1]) * m
     product = product + (extend(window[0] * mantissa) << 64)
-    product = product + (extend(integer(offset)) << 64)
-    # Units of 2^-127: the top bit says odd multiples once rounded; the rest is a signed fraction of a half turn.
-    turned = product + (1 << 126)
-    parity = (turned >> 127).convert("trunc", "i", 64)
+    # Units of 2^-127 half turns (quarter turns, if those are the period): the top bit says odd multiples once
+    # rounded; the rest is a signed fraction of the period.
+    product = product + (quarters << 126)
+    if period is _HALF_PI[64]:
+        product = product << 1
+    parity = (product + (1 << 126) >> 127).convert("trunc", "i", 64)
     fraction = product << 1
     negative = fraction.lt(0)
     size = negative.where(fraction.like(0) - fraction, fraction)
@@ -191,16 +278,10 @@ def _huge_sin(b: Builder, v: Val, offset: Val) -> Val:
     scale = ((top.like(1023 - 64) - zeros.convert("trunc", "i", 64)) << 52).real()
     high = integer(b.convert("uitofp", (top & ~0x7FF).v, v.ty)) * scale
     low = integer(b.convert("uitofp", (top & 0x7FF).v, v.ty)) * scale
-    a, c = _PI[64][:2]
+    a, c = period[:2]
     r = high * a
     r_low = fma(high, a, -r) + fma(high, c, low * a)
-    z = r * r
-    # The low part counts with weight cos r, for which a parabola through the zeros at pi/2 will do.
-    y = _at_most_one(r + fma(r * z, horner(z, _SIN[64]), r_low * fma(z, -_COSINE_FALL, 1.0)))
-    sign = (parity ^ negative.convert("zext", "i", 64)) << 63
-    odd_function = integer(offset).eq(0)
-    sign = sign ^ odd_function.where(bits & (1 << 63), 0)
-    return (y.bits() ^ sign).real().v
+    return parity, negative.where(-r, r), negative.where(-r_low, r_low)
 
 
 # arc tangents -------------------------------------------------------------------------------------------------------
@@ -245,7 +326,7 @@ _ATAN: Final = {
 def atan(b: Builder, v: Val) -> Val:
     """Arc tangent; for |x| > 1, pi/2 - atan(1/|x|)."""
     x = Num(b, v)
-    high, low, _ = (0.5 * part for part in _PI[v.ty.bits])
+    high, low, _ = _HALF_PI[v.ty.bits]
     a = x.abs()
     steep = a.gt(1.0)
     z = steep.where(x.like(-1.0) / a, a)
@@ -276,3 +357,62 @@ def atan2(b: Builder, v: Val, w: Val) -> Val:
     t = fma(z * q, horner(q, _ATAN[v.ty.bits]), base_low)
     angle = base + (z + t)
     return x.unordered(y).where(x.like(float("nan")), angle.sign_of(y)).v
+
+
+# arc sines ----------------------------------------------------------------------------------------------------------
+# asin s = s + s³ P(s²) for 0 <= s <= 1/2: P of degree 4, relative error 2^-27.6; of degree 12, 2^-58.1
+_ASIN: Final = {
+    32: (
+        0.16666752099990845,
+        0.07495307177305222,
+        0.045469559729099274,
+        0.024182381108403206,
+        0.04216281697154045,
+    ),
+    64: (
+        0.1666666666666676,
+        0.07499999999970662,
+        0.04464285717475308,
+        0.03038194270057306,
+        0.02237221520193979,
+        0.017351607978037635,
+        0.01398087104118411,
+        0.011398482487430805,
+        0.010782751345442173,
+        0.003696641357783491,
+        0.021731993184291545,
+        -0.02103487778361897,
+        0.03265168100285048,
+    ),
+}
+
+
+def _arc(x: Num) -> tuple[Num, Num, Num]:
+    """Whether |x| > 1/2, then s with asin s = s + s p: s = |x|, or sqrt((1 - |x|)/2), the sine of half the rest."""
+    a = x.abs()
+    steep = a.gt(0.5)
+    z = steep.where(fma(a, -0.5, 0.5), a * a)
+    s = steep.where(z.sqrt(), a)
+    return steep, s, z * horner(z, _ASIN[x.ty.bits])
+
+
+def asin(b: Builder, v: Val) -> Val:
+    """Arc sine; for |x| > 1/2, pi/2 - 2 asin(sqrt((1 - |x|)/2))."""
+    x = Num(b, v)
+    high, low, _ = _HALF_PI[v.ty.bits]
+    steep, s, p = _arc(x)
+    d = s + s
+    return steep.where(x.like(high) - d + fma(-d, p, low), fma(s, p, s)).sign_of(x).v
+
+
+def acos(b: Builder, v: Val) -> Val:
+    """Arc cosine: pi/2 - asin x; for x > 1/2, 2 asin(sqrt((1 - x)/2)), and for x < -1/2 what is left of pi to that."""
+    x = Num(b, v)
+    pi, pi_low, _ = _PI[v.ty.bits]
+    steep, s, p = _arc(x)
+    backwards = x.lt(0.0)
+    d = s + s
+    w = steep.where(backwards.where(d, -d), x)
+    base = steep.where(backwards.where(x.like(pi), 0.0), 0.5 * pi)
+    base_low = steep.where(backwards.where(x.like(pi_low), 0.0), 0.5 * pi_low)
+    return (base - (w + fma(w, p, -base_low))).v

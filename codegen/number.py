@@ -6,6 +6,7 @@ A plain number beside a `Num` becomes a constant of its type. `<<` and `>>` shif
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Union
 
 from .builder import Builder, Ty, Val, const, ty
@@ -126,6 +127,9 @@ class Num:
     def abs(self) -> "Num":
         return Num(self.b, self.b.intrinsic("fabs", self.ty, self.v))
 
+    def sqrt(self) -> "Num":
+        return Num(self.b, self.b.intrinsic("sqrt", self.ty, self.v))
+
     def trunc(self) -> "Num":
         return Num(self.b, self.b.intrinsic("trunc", self.ty, self.v))
 
@@ -149,3 +153,18 @@ def horner(x: Num, coefficients: tuple[float, ...]) -> Num:
     for c in reversed(rest):
         y = fma(y, x, c)
     return y
+
+
+def rarely(lanes: Num, y: Num, body: Callable[[], Num]) -> Num:
+    """What `body` emits where `lanes` holds, else `y`; a block of its own that is entered only if a lane needs it."""
+    b = y.b
+    start, rare, done = b.block, b.fresh_label("rare"), b.fresh_label("done")
+    b.rare_branch(b.any(lanes.v), rare, done)
+    b.label(rare)
+    mended = lanes.where(body(), y)
+    end = b.block
+    b.branch(done)
+    b.label(done)
+    result, place = b.phi(y.ty)
+    b.set_phi(result, place, [(y.v, start), (mended.v, end)])
+    return Num(b, result)

@@ -34,20 +34,33 @@ F16, F32, F64 = (Type(f"f{n}", "f", n) for n in (16, 32, 64))
 
 TYPES: Final = {t.name: t for t in (B1, I8, I16, I32, I64, U8, U16, U32, U64, F16, F32, F64)}
 
+ELEMENTARY: Final[dict[str, str]] = {  # functions of one float, with their meaning
+    "exp": "e^x",
+    "log": "natural logarithm; log(0) = -inf, log(x < 0) = nan",
+    "expm1": "e^x - 1",
+    "log1p": "log(1 + x)",
+    "log2": "logarithm to base 2",
+    "cbrt": "cube root",
+    "sin": "sine, any argument",
+    "cos": "cosine, any argument",
+    "tan": "tangent, any argument",
+    "sinh": "hyperbolic sine",
+    "cosh": "hyperbolic cosine",
+    "tanh": "hyperbolic tangent",
+    "asin": "arc sine",
+    "acos": "arc cosine",
+    "atan": "arc tangent",
+    "erf": "error function",
+    "erfc": "1 - erf x with all its digits",
+    "lgamma": "log |gamma(x)|",
+}
+
 # name -> (number of operands, meaning). `T` is the operands' common type unless said otherwise.
 OPS: Final[dict[str, tuple[int, str]]] = {
     "neg": (1, "-x; integers wrap"),
     "abs": (1, "|x|; the smallest signed integer stays itself"),
-    "exp": (1, "e^x"),
-    "log": (1, "natural logarithm; log(0) = -inf, log(x < 0) = nan"),
-    "expm1": (1, "e^x - 1"),
-    "log1p": (1, "log(1 + x)"),
     "sqrt": (1, "correctly rounded square root; sqrt(-0) = -0"),
-    "sin": (1, "sine, any argument"),
-    "cos": (1, "cosine, any argument"),
-    "tanh": (1, "hyperbolic tangent"),
-    "atan": (1, "arc tangent"),
-    "erf": (1, "error function"),
+    **{name: (1, meaning) for name, meaning in ELEMENTARY.items()},
     "floor": (1, "largest integral value <= x"),
     "ceil": (1, "smallest integral value >= x"),
     "trunc": (1, "towards zero"),

@@ -28,12 +28,12 @@ from .loops import (
     Update,
     Value,
 )
-from .scalar import B1, OPS, Type
+from .scalar import B1, ELEMENTARY, OPS, Type
 from .text import Text
 
 CONTEXT: Final = 5  # lines of text shown on either side of a fault
 
-FUNCTIONS: Final = ("exp", "log", "expm1", "log1p", "sqrt", "sin", "cos", "tanh", "atan", "erf", "div", "atan2")
+FUNCTIONS: Final = (*ELEMENTARY, "sqrt", "div", "atan2")
 ROUNDINGS: Final = ("floor", "ceil", "trunc", "round")
 KINDS: Final[dict[str, str]] = {  # operation -> the kinds of its operands' common type
     **dict.fromkeys((*FUNCTIONS, *ROUNDINGS), "f"),

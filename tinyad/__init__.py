@@ -80,14 +80,17 @@ bitwise_left_shift = _public(_logic.bitwise_left_shift)
 bitwise_or = _public(_logic.bitwise_or)
 bitwise_right_shift = _public(_logic.bitwise_right_shift)
 bitwise_xor = _public(_logic.bitwise_xor)
+cbrt = _public(_elementwise.cbrt)
 ceil = _public(_elementwise.ceil)
 clip = _public(_elementwise.clip)
 copysign = _public(_elementwise.copysign)
 cos = _public(_elementwise.cos)
 cosh = _public(_elementwise.cosh)
+digamma = _public(_elementwise.digamma)
 divide = _public(_elementwise.divide)
 equal = _public(_logic.equal)
 erf = _public(_elementwise.erf)
+erfc = _public(_elementwise.erfc)
 exp = _public(_elementwise.exp)
 exp2 = _public(_elementwise.exp2)
 expm1 = _public(_elementwise.expm1)
@@ -103,6 +106,7 @@ isnan = _public(_elementwise.isnan)
 lerp = _public(_elementwise.lerp)
 less = _public(_logic.less)
 less_equal = _public(_logic.less_equal)
+lgamma = _public(_elementwise.lgamma)
 log = _public(_elementwise.log)
 log10 = _public(_elementwise.log10)
 log1p = _public(_elementwise.log1p)
@@ -286,15 +290,15 @@ __all__ = [  # noqa: RUF022
     "asarray", "asin", "asinh", "astype", "atan", "atan2", "atanh", "avg_pool1d", "avg_pool2d",
     "binary_cross_entropy_with_logits", "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_not",
     "bitwise_or", "bitwise_right_shift", "bitwise_xor", "bool", "bool_", "broadcast_arrays", "broadcast_to",
-    "can_cast", "ceil", "check_grads", "checkpoint", "chunk", "clip", "compiled_stats", "concat", "concatenate",
+    "can_cast", "cbrt", "ceil", "check_grads", "checkpoint", "chunk", "clip", "compiled_stats", "concat", "concatenate",
     "conv1d", "conv2d", "copysign", "cos", "cosh", "count_nonzero", "cross", "cross_entropy", "cummax",
     "cummin", "cumprod", "cumsum", "cumulative_prod", "cumulative_sum", "custom_vjp", "diag", "diagonal",
-    "diff", "divide", "dot", "e", "einsum", "elu", "empty", "empty_like", "equal", "erf", "exp", "exp2",
+    "diff", "digamma", "divide", "dot", "e", "einsum", "elu", "empty", "empty_like", "equal", "erf", "erfc", "exp", "exp2",
     "expand_dims", "expm1", "eye", "finfo", "flatten", "flip", "float16", "float32", "float64", "floor",
     "floor_divide", "fmod", "from_dlpack", "full", "full_like", "gather", "gelu", "grad", "gradients", "graph",
     "greater", "greater_equal", "hessian", "hinge_loss", "huber_loss", "hvp", "hypot", "iinfo", "inf", "inner",
     "int16", "int32", "int64", "int8", "invert", "isdtype", "isfinite", "isinf", "isnan", "jacfwd", "jacrev",
-    "jit", "jvp", "kron", "l1_loss", "leaky_relu", "left_shift", "lerp", "less", "less_equal", "linalg", "linearize",
+    "jit", "jvp", "kron", "l1_loss", "leaky_relu", "left_shift", "lerp", "less", "less_equal", "lgamma", "linalg", "linearize",
     "linspace", "log", "log10", "log1p", "log2", "log_sigmoid", "log_softmax", "logaddexp", "logical_and",
     "logical_not", "logical_or", "logical_xor", "logsumexp", "matmul", "matrix_transpose", "max", "max_pool1d",
     "max_pool2d", "maximum", "mean", "meshgrid", "min", "minimum", "mod", "moveaxis", "mse_loss", "multiply",

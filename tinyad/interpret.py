@@ -55,9 +55,22 @@ def _widened(f: Callable[..., Any]) -> Rule:
     return lambda n, *a: f(*(x.astype(WIDE[n.dtype]) for x in a)).astype(n.dtype)
 
 
-def _erf(n: Node, a: Array) -> Array:
-    values = map(math.erf, a.astype(np.float64).ravel().tolist())
-    return np.fromiter(values, np.float64, a.size).reshape(a.shape).astype(n.dtype)
+def _in_double(f: Callable[[float], float]) -> Rule:
+    """A function of the C library that NumPy has not, in float64 for every type."""
+
+    def evaluate(n: Node, a: Array) -> Array:
+        values = map(f, a.astype(np.float64).ravel().tolist())
+        return np.fromiter(values, np.float64, a.size).reshape(a.shape).astype(n.dtype)
+
+    return evaluate
+
+
+def _lgamma(x: float) -> float:
+    """math.lgamma, which raises where the result is infinite."""
+    try:
+        return math.lgamma(x)
+    except (ValueError, OverflowError):
+        return math.inf
 
 
 def _cast(n: Node, a: Array) -> Array:
@@ -308,12 +321,21 @@ EVALUATE: Final[dict[Op, Rule]] = {
     Op.LOG: _widened(np.log),
     Op.EXPM1: _widened(np.expm1),
     Op.LOG1P: _widened(np.log1p),
+    Op.LOG2: _widened(np.log2),
     Op.SQRT: _plain(np.sqrt),
+    Op.CBRT: _widened(np.cbrt),
     Op.SIN: _widened(np.sin),
     Op.COS: _widened(np.cos),
+    Op.TAN: _widened(np.tan),
+    Op.SINH: _widened(np.sinh),
+    Op.COSH: _widened(np.cosh),
     Op.TANH: _widened(np.tanh),
+    Op.ASIN: _widened(np.arcsin),
+    Op.ACOS: _widened(np.arccos),
     Op.ATAN: _widened(np.arctan),
-    Op.ERF: _erf,
+    Op.ERF: _in_double(math.erf),
+    Op.ERFC: _in_double(math.erfc),
+    Op.LGAMMA: _in_double(_lgamma),
     Op.FLOOR: _plain(np.floor),
     Op.CEIL: _plain(np.ceil),
     Op.TRUNC: _plain(np.trunc),

@@ -59,12 +59,21 @@ class Op(Enum):
     LOG = "log"
     EXPM1 = "expm1"
     LOG1P = "log1p"
+    LOG2 = "log2"
     SQRT = "sqrt"
+    CBRT = "cbrt"
     SIN = "sin"
     COS = "cos"
+    TAN = "tan"
+    SINH = "sinh"
+    COSH = "cosh"
     TANH = "tanh"
+    ASIN = "asin"
+    ACOS = "acos"
     ATAN = "atan"
     ERF = "erf"
+    ERFC = "erfc"
+    LGAMMA = "lgamma"
     FLOOR = "floor"
     CEIL = "ceil"
     TRUNC = "trunc"
@@ -117,10 +126,13 @@ class Op(Enum):
 
 
 LEAF: Final = frozenset({Op.BUFFER, Op.CONST, Op.IOTA, Op.INPUT})
-UNARY: Final = frozenset({
-    Op.NEG, Op.ABS, Op.EXP, Op.LOG, Op.EXPM1, Op.LOG1P, Op.SQRT, Op.SIN, Op.COS, Op.TANH, Op.ATAN, Op.ERF, Op.FLOOR,
-    Op.CEIL, Op.TRUNC, Op.ROUND, Op.NOT, Op.CAST, Op.BITCAST,
+ELEMENTARY: Final = frozenset({
+    Op.EXP, Op.LOG, Op.EXPM1, Op.LOG1P, Op.LOG2, Op.CBRT, Op.SIN, Op.COS, Op.TAN, Op.SINH, Op.COSH, Op.TANH, Op.ASIN,
+    Op.ACOS, Op.ATAN, Op.ERF, Op.ERFC, Op.LGAMMA,
 })  # fmt: skip
+UNARY: Final = ELEMENTARY | {
+    Op.NEG, Op.ABS, Op.SQRT, Op.FLOOR, Op.CEIL, Op.TRUNC, Op.ROUND, Op.NOT, Op.CAST, Op.BITCAST,
+}  # fmt: skip
 BINARY: Final = frozenset({Op.ADD, Op.SUB, Op.MUL, Op.DIV, Op.IDIV, Op.MOD, Op.POW, Op.MAX, Op.MIN, Op.ATAN2, Op.LT,
                            Op.EQ, Op.AND, Op.OR, Op.XOR, Op.SHL, Op.SHR})  # fmt: skip
 ELEMENTWISE: Final = UNARY | BINARY | {Op.WHERE}
@@ -265,8 +277,7 @@ def input(shape: Shape, dtype: DType, value: Node | None = None, trace: Trace | 
 _ANY, _NUMERIC, _FLOAT, _INTEGER, _BITS = "biuf", "iuf", "f", "iu", "biu"
 OPERANDS: Final[dict[Op, str]] = {
     Op.NEG: _NUMERIC, Op.ABS: _NUMERIC, Op.NOT: _BITS,
-    Op.EXP: _FLOAT, Op.LOG: _FLOAT, Op.EXPM1: _FLOAT, Op.LOG1P: _FLOAT, Op.SQRT: _FLOAT, Op.SIN: _FLOAT,
-    Op.COS: _FLOAT, Op.TANH: _FLOAT, Op.ATAN: _FLOAT, Op.ERF: _FLOAT,
+    Op.SQRT: _FLOAT, **dict.fromkeys(ELEMENTARY, _FLOAT),
     Op.FLOOR: _FLOAT, Op.CEIL: _FLOAT, Op.TRUNC: _FLOAT, Op.ROUND: _FLOAT,
     Op.ADD: _ANY, Op.SUB: _NUMERIC, Op.MUL: _ANY, Op.DIV: _FLOAT, Op.IDIV: _NUMERIC, Op.MOD: _NUMERIC,
     Op.POW: _NUMERIC, Op.MAX: _ANY, Op.MIN: _ANY, Op.ATAN2: _FLOAT, Op.LT: _ANY, Op.EQ: _ANY,
@@ -298,8 +309,10 @@ def _binary(op: Op) -> Callable[[Node, Node], Node]:
     return lambda a, b: binary(op, a, b)
 
 
-neg, abs_, exp, log, expm1, log1p = map(_unary, (Op.NEG, Op.ABS, Op.EXP, Op.LOG, Op.EXPM1, Op.LOG1P))
-sqrt, sin, cos, tanh, atan, erf = map(_unary, (Op.SQRT, Op.SIN, Op.COS, Op.TANH, Op.ATAN, Op.ERF))
+neg, abs_, sqrt, cbrt, exp, expm1 = map(_unary, (Op.NEG, Op.ABS, Op.SQRT, Op.CBRT, Op.EXP, Op.EXPM1))
+log, log1p, log2, sin, cos, tan = map(_unary, (Op.LOG, Op.LOG1P, Op.LOG2, Op.SIN, Op.COS, Op.TAN))
+sinh, cosh, tanh, asin, acos, atan = map(_unary, (Op.SINH, Op.COSH, Op.TANH, Op.ASIN, Op.ACOS, Op.ATAN))
+erf, erfc, lgamma = map(_unary, (Op.ERF, Op.ERFC, Op.LGAMMA))
 floor, ceil, trunc, round_, not_ = map(_unary, (Op.FLOOR, Op.CEIL, Op.TRUNC, Op.ROUND, Op.NOT))
 add, sub, mul, div, idiv, mod = map(_binary, (Op.ADD, Op.SUB, Op.MUL, Op.DIV, Op.IDIV, Op.MOD))
 pow_, maximum, minimum, atan2, lt, eq = map(_binary, (Op.POW, Op.MAX, Op.MIN, Op.ATAN2, Op.LT, Op.EQ))

@@ -12,7 +12,7 @@ node may be infinite or NaN somewhere (if its operands are); `Finite` promises t
 of `ir` only, so that derivatives of derivatives need nothing new.
 
 Kinks: binary max and min split ties ½ : ½, reductions evenly; abs'(0) = 0; steps have derivative zero; a NaN operand of
-max or min takes the derivative; sqrt'(0) = ∞.
+max or min takes the derivative; sqrt'(0) = cbrt'(0) = ∞.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 
 from .. import ir
 from ..ir import BOOL, FLOAT16, FLOAT32, INT32, INT64, Node, Op
+from .special import digamma
 from .sums import shrunk, summed
 from .support import total
 
@@ -117,9 +118,18 @@ def _atan2(_: Node, a: Node, b: Node) -> Partials:
     return When(origin, ir.div(b, safe), negate=True), When(origin, ir.neg(ir.div(a, safe)), negate=True)
 
 
-def _erf(_: Node, a: Node) -> Partials:
-    """``2/√π · exp(-a²)``"""
-    return (ir.mul(ir.const(2.0 / math.sqrt(math.pi), a.dtype, a.shape), ir.exp(ir.neg(ir.mul(a, a)))),)
+def _scaled(factor: float, a: Node) -> Node:
+    return ir.mul(ir.const(factor, a.dtype, a.shape), a)
+
+
+def _gauss(factor: float, a: Node) -> Partials:
+    """``factor · 2/√π · exp(-a²)``"""
+    return (_scaled(factor * 2.0 / math.sqrt(math.pi), ir.exp(ir.neg(ir.mul(a, a)))),)
+
+
+def _cosine(a: Node) -> Node:
+    """The cosine of the angle whose sine is a: √((1 - a)(1 + a))."""
+    return ir.sqrt(ir.mul(ir.sub(_like(a, 1.0), a), ir.add(_like(a, 1.0), a)))
 
 
 def _flat(*nodes: Node) -> Partials:
@@ -135,12 +145,21 @@ PARTIALS: Final[dict[Op, Callable[..., Partials]]] = {  # (y, *src) -> ∂y/∂s
     Op.LOG: lambda _, a: (Over(a),),
     Op.EXPM1: lambda _, a: (ir.exp(a),),  # y + 1 would lose all digits for a << 0
     Op.LOG1P: lambda _, a: (Over(ir.add(a, _like(a, 1.0))),),
+    Op.LOG2: lambda _, a: (Over(_scaled(math.log(2.0), a)),),
     Op.SQRT: lambda y, _: (Over(ir.add(y, y)),),
+    Op.CBRT: lambda y, _: (Over(_scaled(3.0, ir.mul(y, y))),),
     Op.SIN: lambda _, a: (ir.cos(a),),
     Op.COS: lambda _, a: (ir.neg(ir.sin(a)),),
+    Op.TAN: lambda y, _: (ir.add(ir.mul(y, y), _like(y, 1.0)),),
+    Op.SINH: lambda _, a: (ir.cosh(a),),
+    Op.COSH: lambda _, a: (ir.sinh(a),),
     Op.TANH: lambda y, _: (ir.sub(_like(y, 1.0), ir.mul(y, y)),),
+    Op.ASIN: lambda _, a: (Over(_cosine(a)),),
+    Op.ACOS: lambda _, a: (Over(ir.neg(_cosine(a))),),
     Op.ATAN: lambda _, a: (Over(ir.add(ir.mul(a, a), _like(a, 1.0))),),
-    Op.ERF: _erf,
+    Op.ERF: lambda _, a: _gauss(1.0, a),
+    Op.ERFC: lambda _, a: _gauss(-1.0, a),
+    Op.LGAMMA: lambda _, a: (digamma(a),),
     Op.FLOOR: _flat,
     Op.CEIL: _flat,
     Op.TRUNC: _flat,

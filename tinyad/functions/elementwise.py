@@ -11,6 +11,7 @@ import math
 from typing import Any, Final
 
 from .. import ir
+from ..autodiff import special
 from ..dtypes import DEFAULT_FLOAT, as_dtype, with_scalar
 from ..errors import DTypeError
 from ..ir import BOOL, FLOAT16, FLOAT32, FLOAT64, DType, Node, Op
@@ -19,7 +20,6 @@ from .core import Operand, binary, broadcast_to, float_type, floating, like, nod
 
 INT8: Final = ir.DTYPES["i8"]
 BITS: Final[dict[DType, DType]] = {FLOAT16: ir.DTYPES["i16"], FLOAT32: ir.INT32, FLOAT64: ir.INT64}
-MANTISSA: Final[dict[DType, int]] = {FLOAT32: 23, FLOAT64: 52}
 LN2: Final = math.log(2)
 
 
@@ -265,20 +265,8 @@ def log1p(x: Operand) -> Node:
 
 
 def log2(x: Operand) -> Node:
-    """The logarithm to base 2, exact at powers of two: e + log(x / 2^e)/ln 2 with x / 2^e in [√½, √2)."""
-    n = _float(x)
-    w = _wide(n)
-    bits, mantissa = BITS[w.dtype], MANTISSA[w.dtype]
-    bias = 127 if mantissa == 23 else 1023
-    tiny = ir.lt(ir.abs_(w), like(2.0 ** (1 - bias), w))  # subnormal: scaled up first
-    w = ir.mul(w, ir.where(tiny, like(2.0 ** (mantissa + 1), w), like(1, w)))
-    b = ir.and_(ir.bitcast(ir.detach(w), bits), ir.const(2 ** (8 * bits.itemsize - 1) - 1, bits, w.shape))
-    carry = 2**mantissa - int((math.sqrt(2) - 1) * 2**mantissa)  # mantissas from √2 on count as below 1
-    e = ir.sub(ir.shr(ir.add(b, like(carry, b)), like(mantissa, b)), like(bias, b))
-    e = ir.minimum(ir.maximum(e, like(1 - bias, b)), like(bias - 1, b))  # 0, inf and nan need no scaling
-    scale = ir.bitcast(ir.shl(ir.sub(like(bias, b), e), like(mantissa, b)), w.dtype)  # 2^-e
-    whole = ir.sub(ir.cast(e, w.dtype), ir.where(tiny, like(mantissa + 1, w), like(0, w)))
-    return ir.cast(ir.add(whole, ir.mul(ir.log(ir.mul(w, scale)), like(1 / LN2, w))), n.dtype)
+    """The logarithm to base 2, exact at powers of two."""
+    return floating(Op.LOG2, x)
 
 
 def log10(x: Operand) -> Node:
@@ -301,6 +289,11 @@ def logaddexp(x1: Operand, x2: Operand) -> Node:
 def sqrt(x: Operand) -> Node:
     """The square root; the derivative at 0 is inf."""
     return floating(Op.SQRT, x)
+
+
+def cbrt(x: Operand) -> Node:
+    """The cube root, of negative numbers too; the derivative at 0 is inf."""
+    return floating(Op.CBRT, x)
 
 
 def rsqrt(x: Operand) -> Node:
@@ -350,29 +343,18 @@ def cos(x: Operand) -> Node:
 
 
 def tan(x: Operand) -> Node:
-    """sin x / cos x."""
-    n = _float(x)
-    w = _wide(n)
-    return ir.cast(ir.div(ir.sin(w), ir.cos(w)), n.dtype)
+    """The tangent of radians."""
+    return floating(Op.TAN, x)
 
 
 def asin(x: Operand) -> Node:
-    """The angle in [-π/2, π/2] whose sine is x: atan2(x, √((1-x)(1+x)))."""
-    n = _float(x)
-    w = _wide(n)
-    return ir.cast(ir.atan2(w, _cosine_of(w)), n.dtype)
+    """The angle in [-π/2, π/2] whose sine is x."""
+    return floating(Op.ASIN, x)
 
 
 def acos(x: Operand) -> Node:
-    """The angle in [0, π] whose cosine is x: atan2(√((1-x)(1+x)), x)."""
-    n = _float(x)
-    w = _wide(n)
-    return ir.cast(ir.atan2(_cosine_of(w), w), n.dtype)
-
-
-def _cosine_of(x: Node) -> Node:
-    one = like(1, x)
-    return ir.sqrt(ir.mul(ir.sub(one, x), ir.add(one, x)))
+    """The angle in [0, π] whose cosine is x."""
+    return floating(Op.ACOS, x)
 
 
 def atan(x: Operand) -> Node:
@@ -386,31 +368,13 @@ def atan2(x1: Operand, x2: Operand) -> Node:
 
 
 def sinh(x: Operand) -> Node:
-    """(e^x - e^-x)/2, by expm1 where |x| < 1."""
-    n = _float(x)
-    w = _wide(n)
-    half, one = like(0.5, w), like(1, w)
-    small = ir.lt(ir.abs_(w), one)
-    t = ir.expm1(ir.where(small, w, like(0, w)))
-    near = ir.mul(half, ir.add(t, ir.div(t, ir.add(t, one))))
-    u, v = _half_exponentials(w)
-    return ir.cast(ir.where(small, near, ir.sub(u, v)), n.dtype)
+    """(e^x - e^-x)/2."""
+    return floating(Op.SINH, x)
 
 
 def cosh(x: Operand) -> Node:
     """(e^x + e^-x)/2."""
-    n = _float(x)
-    w = _wide(n)
-    u, v = _half_exponentials(w)
-    return ir.cast(ir.add(u, v), n.dtype)
-
-
-def _half_exponentials(x: Node) -> tuple[Node, Node]:
-    """e^x / 2 and e^-x / 2, which overflow only where sinh and cosh do: (e^(x/2) / 2) · e^(x/2)."""
-    half = like(0.5, x)
-    h = ir.mul(half, x)
-    p, q = ir.exp(h), ir.exp(ir.neg(h))
-    return ir.mul(ir.mul(half, p), p), ir.mul(ir.mul(half, q), q)
+    return floating(Op.COSH, x)
 
 
 def tanh(x: Operand) -> Node:
@@ -464,6 +428,21 @@ def _sign_factor(x: Node) -> Node:
 def erf(x: Operand) -> Node:
     """The error function 2/√π ∫₀ˣ e^(-t²) dt."""
     return floating(Op.ERF, x)
+
+
+def erfc(x: Operand) -> Node:
+    """1 - erf(x), with all its digits where that is small."""
+    return floating(Op.ERFC, x)
+
+
+def lgamma(x: Operand) -> Node:
+    """log |Γ(x)|; infinite at 0, -1, -2, ... The derivative is `digamma`."""
+    return floating(Op.LGAMMA, x)
+
+
+def digamma(x: Operand) -> Node:
+    """The derivative of `lgamma`: -inf at 0, NaN at -1, -2, ..."""
+    return special.digamma(_float(x))
 
 
 # bits of floats ---------------------------------------------------------------------------------------------------

@@ -14,10 +14,15 @@ Reference = Callable[..., Any]
 ALL, NUMBER, SIGNED, INTEGER, BITS = "biuf", "iuf", "if", "iu", "biu"
 
 
-def _erf(x: Any) -> Any:
-    from scipy.special import erf
+def _scipy(name: str) -> Reference:
+    """A function of `scipy.special`, imported when called."""
 
-    return erf(x)
+    def call(x: Any) -> Any:
+        from scipy import special
+
+        return getattr(special, name)(x)
+
+    return call
 
 
 def _unary(
@@ -33,6 +38,7 @@ def _unary(
     wide: bool = True,
     aliases: tuple[str, ...] = (),
     linear: bool = False,
+    scale: float = 0,
 ) -> Record:
     low, high = domain
     refused = Bad((np.zeros(2, "float64" if "f" not in kinds else "bool"),), DTypeError, "not ")
@@ -49,7 +55,7 @@ def _unary(
         (refused,) if kinds != ALL else (),
         linear,
         ulps,
-        0,
+        scale,
         wide,
         aliases,
     )
@@ -137,10 +143,13 @@ RECORDS: Final = (
     _unary("asinh", np.arcsinh, aliases=("arcsinh",), kinks=(Kink(_zero(), _ONE),)),
     _unary("atan", np.arctan, aliases=("arctan",)),
     _unary("atanh", np.arctanh, aliases=("arctanh",), domain=(-0.9, 0.9), kinks=(Kink(_zero(), _ONE),)),
+    _unary("cbrt", np.cbrt, domain=(0.3, 3), kinks=(Kink(_zero(), (np.array([np.inf]),)),)),
     _unary("ceil", np.ceil, ALL, "same", orders=2, domain=(0.1, 0.9), kinks=(Kink(_zero(), _NONE),)),
     _unary("cos", np.cos),
-    _unary("cosh", np.cosh, ulps=6),
-    _unary("erf", _erf),
+    _unary("cosh", np.cosh),
+    _unary("erf", _scipy("erf")),
+    _unary("erfc", _scipy("erfc")),
+    _unary("digamma", _scipy("digamma"), domain=(0.3, 4), ulps=12, scale=8),
     _unary("exp", np.exp),
     _unary("exp2", np.exp2),
     _unary("expm1", np.expm1),
@@ -148,6 +157,7 @@ RECORDS: Final = (
     _unary("isfinite", np.isfinite, result="bool", orders=0),
     _unary("isinf", np.isinf, result="bool", orders=0),
     _unary("isnan", np.isnan, result="bool", orders=0),
+    _unary("lgamma", _scipy("gammaln"), domain=(0.3, 4), scale=8),
     _unary("log", np.log, domain=(0.3, 3)),
     _unary("log10", np.log10, domain=(0.3, 3)),
     _unary("log1p", np.log1p, domain=(-0.5, 3)),
@@ -161,10 +171,10 @@ RECORDS: Final = (
     _unary("sign", np.sign, NUMBER, "same", domain=(0.1, 2), kinks=(Kink(_zero(), _NONE),)),
     _unary("signbit", lambda x: x < 0 if x.dtype.kind != "f" else np.signbit(x), result="bool", orders=0),
     _unary("sin", np.sin),
-    _unary("sinh", np.sinh, ulps=6, kinks=(Kink(_zero(), _ONE),)),
+    _unary("sinh", np.sinh, kinks=(Kink(_zero(), _ONE),)),
     _unary("sqrt", np.sqrt, domain=(0.3, 3), kinks=(Kink(_zero(), (np.array([np.inf]),)),)),
     _unary("square", np.square, ALL, "same"),
-    _unary("tan", np.tan, domain=(-1, 1), ulps=6),
+    _unary("tan", np.tan, domain=(-1, 1)),
     _unary("tanh", np.tanh),
     _unary("trunc", np.trunc, ALL, "same", domain=(0.1, 0.9), kinks=(Kink(_zero(), _NONE),)),
     Record(

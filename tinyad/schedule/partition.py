@@ -20,7 +20,7 @@ from typing import Final
 from codegen.loops import BLOCK
 
 from .. import ir
-from ..ir import ELEMENTWISE, MOVEMENT, REDUCE, Node, Op
+from ..ir import ELEMENTARY, ELEMENTWISE, MOVEMENT, REDUCE, Node, Op
 from .contraction import Contraction, contraction
 from .group import Group, Sink, Target, Use, block, matched, reaches
 from .position import Loop, Position, current, laid_over, resolved
@@ -40,11 +40,10 @@ THREADS: Final = 4  # turns of the outermost loops from which these keep the thr
 VECTORS: Final = 64  # elements of the outermost loops that run side by side
 TILE_ROWS: Final = 8  # fewer rows at a time make a contraction inefficient
 
-_ELEMENTARY: Final = (Op.EXP, Op.LOG, Op.EXPM1, Op.LOG1P, Op.SIN, Op.COS, Op.TANH, Op.ATAN, Op.ERF, Op.ATAN2)
 _COST: Final[dict[Op, int]] = {
     **dict.fromkeys(ELEMENTWISE, 1),
-    **dict.fromkeys(_ELEMENTARY, 12),
-    Op.POW: 40, Op.DIV: 4, Op.SQRT: 4, Op.IDIV: 8, Op.MOD: 20, Op.GATHER: 4,
+    **dict.fromkeys(ELEMENTARY, 12), Op.ATAN2: 12,
+    Op.POW: 40, Op.LGAMMA: 40, Op.DIV: 4, Op.SQRT: 4, Op.IDIV: 8, Op.MOD: 20, Op.GATHER: 4,
 }  # fmt: skip
 """Rough cost of an operation in units of an addition."""
 
