@@ -207,7 +207,8 @@ def erf(b: Builder, v: Val) -> Val:
 
 
 # With e^r = cosh r + sinh r, sinh(r + n ln 2) and cosh(r + n ln 2) are sums of products of sinh r, cosh r - 1 and
-# (2^n ± 2^-n)/2, none of which cancel: sinh r = r + r³ P(r²), cosh r - 1 = r² Q(r²) for |r| <= ln(2)/2.
+# (2^n ± 2^-n)/2 (with its rounding error), none of which cancel. For |r| <= ln(2)/2, sinh r = r + r³ P(r²) and
+# cosh r - 1 = r² Q(r²).
 _HYPERBOLIC: Final = {
     # P and Q of degree 2: relative errors of sinh and cosh 2^-34.3, 2^-33.2
     32: (
@@ -246,30 +247,37 @@ _LESS: Final = 4  # the powers of two are made 2^4 times too small, since they o
 
 
 def _hyperbolic(x: Num) -> tuple[Num, Num, Num, Num]:
-    """(2^n + 2^-n) / 2^4, (2^n - 2^-n) / 2^4, sinh r and cosh r - 1 for |x| = r + n ln 2."""
+    """2^n / 2^4 and 2^-n / 2^4, sinh r and cosh r - 1 for |x| = r + n ln 2."""
     c = EXP[x.ty.bits]
     fraction, bias = SPECS[x.ty.bits]
     shifted, r = reduce(x.abs().at_most(c.highest + 2.0), c)
     n = shifted.bits() << fraction
     one = (bias - _LESS) << fraction
-    up, down = (n + one).real(), (n.like(one) - n).at_least(0).real()
     odd, even = _HYPERBOLIC[x.ty.bits]
     z = r * r
-    return up + down, up - down, fma(r * z, horner(z, odd), r), z * horner(z, even)
+    return (
+        (n + one).real(),
+        (n.like(one) - n).at_least(0).real(),
+        fma(r * z, horner(z, odd), r),
+        z * horner(z, even),
+    )
 
 
 def sinh(b: Builder, v: Val) -> Val:
     """Hyperbolic sine; tiny x are their own result."""
     x = Num(b, v)
-    plus, minus, s, c = _hyperbolic(x)
-    y = (minus + fma(plus, s, minus * c)) * 2.0 ** (_LESS - 1)
-    return x.abs().lt(2.0 ** -(SPECS[v.ty.bits][0] // 2 + 1)).where(x, y.sign_of(x)).v
+    up, down, s, c = _hyperbolic(x)
+    half = up - down
+    y = half + fma(up + down, s, fma(half, c, (up - half) - down))
+    tiny = x.abs().lt(2.0 ** -(SPECS[v.ty.bits][0] // 2 + 1))
+    return tiny.where(x, (y * 2.0 ** (_LESS - 1)).sign_of(x)).v
 
 
 def cosh(b: Builder, v: Val) -> Val:
     """Hyperbolic cosine."""
-    plus, minus, s, c = _hyperbolic(Num(b, v))
-    return ((plus + fma(minus, s, plus * c)) * 2.0 ** (_LESS - 1)).v
+    up, down, s, c = _hyperbolic(Num(b, v))
+    half = up + down
+    return ((half + fma(up - down, s, fma(half, c, (up - half) + down))) * 2.0 ** (_LESS - 1)).v
 
 
 # (1 + 2a) e^(a²) erfc(a) = 1 + u H(u - 1) with u = 2a / (a + k), for 0 <= a <= cap; beyond, erfc rounds to 0.
@@ -327,8 +335,7 @@ _ERFC: Final = {  # k, cap, H
 def erfc(b: Builder, v: Val) -> Val:
     """1 - erf x with all its digits: e^(-a²) g / (1 + 2a) for a = |x| and g as above; 2 minus that for x < 0.
 
-    Rounding errors that count are carried along: of u's divisor into u, of a², g and the
-    quotient into the last sum.
+    Rounding errors that count are carried along: of u's divisor into u; of a², g and the quotient into the last sum.
     """
     x = Num(b, v)
     k, cap, polynomial = _ERFC[v.ty.bits]
@@ -341,12 +348,15 @@ def erfc(b: Builder, v: Val) -> Val:
     u = fma(fma(-u, a - (divisor - k), fma(-u, divisor, twice)), inverse, u)
     rest = u * horner(u - 1.0, polynomial)
     g = rest + 1.0
-    inverse = 1.0 / (twice + 1.0)
+    divisor = twice + 1.0
+    part = divisor - 1.0
+    divisor_low = (twice - part) - (divisor - part - 1.0)
+    inverse = 1.0 / divisor
     q = g * inverse
-    q_low = (fma(-twice, q, g) - q + (rest - (g - 1.0))) * inverse
+    q_low = (fma(-q, divisor_low, fma(-q, divisor, g)) + (rest - (g - 1.0))) * inverse
     square = a * a
     shifted, r = reduce(-square, c)
     p = fma(r * r, horner(r, c.polynomial), r)
-    q_low = fma(fma(q, p, q), fma(-a, a, square), q_low)
-    y = _times_power(fma(q, p, q_low) + q, shifted)
+    q_low = fma(q, fma(-a, a, square), q_low)
+    y = _times_power(fma(q, p, fma(q_low, p, q_low)) + q, shifted)
     return x.lt(0.0).where(y.like(2.0) - y, y).v

@@ -1,7 +1,7 @@
 """lgamma: the logarithm of |gamma(x)|, in double for float32 too.
 
 For x <= 8, gamma(x) = gamma(2 + u) times or divided by a product of x, x - 1, ..., with |u| <= 1/2, so that the zeros
-at 1 and 2 are factors; for larger x Stirling's series; for x < 0 the reflection gamma(x) gamma(-x) = -pi / (x sin pi x).
+at 1 and 2 are factors; for larger x Stirling's series; for x < 0 gamma(x) gamma(-x) = -pi / (x sin pi x).
 """
 
 from __future__ import annotations
@@ -74,10 +74,10 @@ def _of_size(a: Num) -> Num:
     lowest = a.lt(0.5)
     u = below.where(lowest.where(a, a - 1.0), near - 2.0)
     product = below.where(lowest.where(a * (a + 1.0), a), product)
-    l = Num(a.b, log(a.b, large.where(a, product).v))
+    logarithm = Num(a.b, log(a.b, large.where(a, product).v))
     inverse = 1.0 / a
-    stirling = (a - 0.5) * (l - 1.0) + (inverse * horner(inverse * inverse, _STIRLING) + _CONSTANT)
-    return large.where(stirling, u * horner(u, _NEAR_TWO) + below.where(-l, l))
+    stirling = (a - 0.5) * (logarithm - 1.0) + (inverse * horner(inverse * inverse, _STIRLING) + _CONSTANT)
+    return large.where(stirling, u * horner(u, _NEAR_TWO) + below.where(-logarithm, logarithm))
 
 
 def _reflected(a: Num, y: Num) -> Num:

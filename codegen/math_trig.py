@@ -402,7 +402,9 @@ def asin(b: Builder, v: Val) -> Val:
     high, low, _ = _HALF_PI[v.ty.bits]
     steep, s, p = _arc(x)
     d = s + s
-    return steep.where(x.like(high) - d + fma(-d, p, low), fma(s, p, s)).sign_of(x).v
+    rest = x.like(high) - d
+    rest_low = x.like(high) - rest - d
+    return steep.where(rest + (fma(-d, p, low) + rest_low), fma(s, p, s)).sign_of(x).v
 
 
 def acos(b: Builder, v: Val) -> Val:

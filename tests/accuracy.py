@@ -20,7 +20,17 @@ from tinyad.ir import FLOAT32, FLOAT64, INT64, Node
 from tinyad.realize import realize
 
 CHUNK: Final = 1 << 22
-COMPOSED: Final = ("exp2", "log10", "asinh", "acosh", "atanh", "rsqrt", "reciprocal", "sigmoid", "softplus", "silu")
+COMPOSED: Final = {  # functions composed of primitives, and their largest errors, rounded up
+    "exp2": 0.6,
+    "log10": 3.0,
+    "asinh": 3.0,
+    "acosh": 4.0,
+    "atanh": 4.0,
+    "rsqrt": 1.6,
+    "reciprocal": 0.6,
+    "sigmoid": 4.0,
+    "softplus": 4.0,
+}
 
 
 def errors(function: Callable[[Node], Node], x: Node) -> Node:
@@ -77,7 +87,7 @@ def largest(name: str, firsts: Sequence[int], step: int = 1, count: int = CHUNK)
 def main() -> None:
     from codegen.scalar import ELEMENTARY
 
-    for name in sys.argv[1:] or (*ELEMENTARY, *COMPOSED, "digamma"):
+    for name in sys.argv[1:] or (*ELEMENTARY, *COMPOSED):
         worst, where = largest(name, range(0, 1 << 32, CHUNK))
         print(f"{name:12} {worst:.4f} ulp at {where!r}", flush=True)
 

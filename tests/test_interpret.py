@@ -73,6 +73,8 @@ def test_every_primitive_has_a_meaning() -> None:
 ELEMENTARY: list[tuple[Op, Callable[..., Any]]] = [
     (Op.EXP, np.exp), (Op.LOG, np.log), (Op.EXPM1, np.expm1), (Op.LOG1P, np.log1p), (Op.SIN, np.sin),
     (Op.COS, np.cos), (Op.TANH, np.tanh), (Op.ATAN, np.arctan), (Op.ERF, np.vectorize(math.erf, otypes=[float])),
+    (Op.LOG2, np.log2), (Op.CBRT, np.cbrt), (Op.TAN, np.tan), (Op.SINH, np.sinh), (Op.COSH, np.cosh),
+    (Op.ASIN, np.arcsin), (Op.ACOS, np.arccos), (Op.ERFC, np.vectorize(math.erfc, otypes=[float])),
 ]  # fmt: skip
 ROUNDED: list[tuple[Op, Callable[..., Any]]] = [
     (Op.NEG, np.negative), (Op.ABS, np.abs), (Op.SQRT, np.sqrt), (Op.FLOOR, np.floor), (Op.CEIL, np.ceil),

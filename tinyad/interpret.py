@@ -65,8 +65,8 @@ def _in_double(f: Callable[[float], float]) -> Rule:
     return evaluate
 
 
-def _lgamma(x: float) -> float:
-    """math.lgamma, which raises where the result is infinite."""
+def lgamma(x: float) -> float:
+    """log |Γ(x)|; math.lgamma raises where the result is infinite."""
     try:
         return math.lgamma(x)
     except (ValueError, OverflowError):
@@ -335,7 +335,7 @@ EVALUATE: Final[dict[Op, Rule]] = {
     Op.ATAN: _widened(np.arctan),
     Op.ERF: _in_double(math.erf),
     Op.ERFC: _in_double(math.erfc),
-    Op.LGAMMA: _in_double(_lgamma),
+    Op.LGAMMA: _in_double(lgamma),
     Op.FLOOR: _plain(np.floor),
     Op.CEIL: _plain(np.ceil),
     Op.TRUNC: _plain(np.trunc),

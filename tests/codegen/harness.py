@@ -116,12 +116,24 @@ def ulp_error(got: np.ndarray, exact: np.ndarray) -> np.ndarray:
         return np.where(special, np.where(same, 0, np.where(near, 1, np.inf)), error)
 
 
-def exact_erf(x: np.ndarray) -> np.ndarray:
-    with mpmath.workprec(120):
-        values = [mpmath.erf(mpmath.mpf(float(v))) for v in x]
-        high = np.array([float(v) for v in values])
-        low = np.array([0.0 if math.isnan(h) else float(v - mpmath.mpf(h)) for v, h in zip(values, high)])
-        return np.where(np.isnan(x), x, np.copysign(high.astype(np.longdouble) + low, x))
+def exact(function: Callable[..., mpmath.mpf], name: str):
+    """A function that NumPy has not in extended precision: by mpmath for few arguments, by SciPy for many."""
+
+    def call(x: np.ndarray) -> np.ndarray:
+        if len(x) > 10000:
+            from scipy import special
+
+            out = getattr(special, name)(x.astype(np.float64))
+            return np.where(np.isinf(x), np.inf, out) if name == "gammaln" else out
+        with mpmath.workprec(120):
+            out = x.astype(np.longdouble)
+            for k, v in enumerate(x.astype(np.float64).tolist()):
+                value = function(mpmath.mpf(v))
+                high = float(value) if abs(value) < 2**1024 or mpmath.isnan(value) else math.inf
+                out[k] = np.longdouble(high) + (float(value - high) if math.isfinite(high) else 0)
+        return np.where(x == 0, np.copysign(out, x), out) if name == "erf" else out
+
+    return call
 
 
 def quiet(function):
@@ -132,17 +144,35 @@ def quiet(function):
     return call
 
 
+def log_gamma(x: mpmath.mpf) -> mpmath.mpf:
+    """log |gamma(x)|, infinite at poles and infinities."""
+    if mpmath.isnan(x):
+        return x
+    if abs(x) > 2.6e305 or (x <= 0 and x == mpmath.floor(x)):
+        return mpmath.inf
+    return mpmath.re(mpmath.loggamma(x))
+
+
 # Functions of wider arguments, exact to a small part of a unit in the last place of the narrower type.
 REFERENCE = {
     "exp": quiet(np.exp),
     "log": quiet(np.log),
+    "log2": quiet(np.log2),
     "expm1": quiet(np.expm1),
     "log1p": quiet(np.log1p),
     "sin": quiet(np.sin),
     "cos": quiet(np.cos),
+    "tan": quiet(np.tan),
+    "sinh": quiet(np.sinh),
+    "cosh": quiet(np.cosh),
     "tanh": quiet(np.tanh),
+    "asin": quiet(np.arcsin),
+    "acos": quiet(np.arccos),
     "atan": quiet(np.arctan),
-    "erf": exact_erf,
+    "erf": quiet(exact(mpmath.erf, "erf")),
+    "erfc": quiet(exact(lambda x: mpmath.erfc(max(min(x, 100), -100)), "erfc")),
+    "cbrt": quiet(np.cbrt),
+    "lgamma": quiet(exact(log_gamma, "gammaln")),
     "pow": quiet(np.power),
     "atan2": quiet(np.arctan2),
 }

@@ -7,7 +7,7 @@ import math
 import mpmath
 import numpy as np
 import pytest
-from harness import REFERENCE, run, ulp_error
+from harness import REFERENCE, log_gamma, run, ulp_error
 
 from codegen.math import MAX_ULP
 
@@ -17,11 +17,8 @@ BOUNDED = {"sin": 1.0, "cos": 1.0, "tanh": 1.0, "erf": 1.0}
 
 def check_f32(name: str, x: np.ndarray) -> float:
     """The largest error on float32 `x`, after asserting it, the signs and the range."""
-    from scipy.special import erf
-
     with np.errstate(all="ignore"):
-        wide = x.astype(np.float64)
-        want = erf(wide) if name == "erf" else REFERENCE[name](wide)
+        want = REFERENCE[name](x.astype(np.float64))
     got = run(name, x)
     error = ulp_error(got, want)
     k = int(np.argmax(error))
@@ -35,17 +32,6 @@ def check_f32(name: str, x: np.ndarray) -> float:
 @pytest.mark.parametrize("name", ONE_ARGUMENT)
 def test_f32_strided(name):
     check_f32(name, np.arange(0, 2**32, 3989, dtype=np.uint64).astype(np.uint32).view(np.float32))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ONE_ARGUMENT)
-def test_f32_exhaustively(name):
-    step = 1 << 23
-    worst = [
-        check_f32(name, np.arange(k, k + step, dtype=np.uint64).astype(np.uint32).view(np.float32))
-        for k in range(0, 2**32, step)
-    ]
-    print(f"{name}: {max(worst):.4f} ulp")
 
 
 def points(name: str, count: int) -> np.ndarray:
@@ -67,11 +53,21 @@ def points(name: str, count: int) -> np.ndarray:
         multiples,
         few,
         normal * np.exp(rng.uniform(3, 60, count)),
+        rng.uniform(-1, 1, count),
+        rng.uniform(0, 28, count),
         rng.uniform(-745.2, -700, count),
         np.array([6381956970095103.0 * 2.0**797, 709.782712893384, 709.7827128933841, -745.1332191019411, 5e-324]),
     ]
     return np.concatenate(pieces)
 
+
+DOMAIN = {
+    **dict.fromkeys(("exp", "expm1", "sinh", "cosh"), (-1000, 1000)),
+    **dict.fromkeys(("log", "log2", "lgamma"), (0, math.inf)),
+    **dict.fromkeys(("asin", "acos"), (-1, 1)),
+    "log1p": (-1, math.inf),
+    "erfc": (-math.inf, 26.54),  # from where on results are denormal
+}
 
 EXACT = {
     "exp": mpmath.exp,
@@ -80,7 +76,16 @@ EXACT = {
     "log1p": mpmath.log1p,
     "sin": mpmath.sin,
     "cos": mpmath.cos,
+    "log2": lambda x: mpmath.log(x) / mpmath.log(2),
+    "tan": mpmath.tan,
+    "sinh": mpmath.sinh,
+    "cosh": mpmath.cosh,
     "tanh": mpmath.tanh,
+    "asin": mpmath.asin,
+    "acos": mpmath.acos,
+    "erfc": mpmath.erfc,
+    "cbrt": lambda x: mpmath.sign(x) * mpmath.cbrt(abs(x)),
+    "lgamma": log_gamma,
     "atan": mpmath.atan,
     "erf": mpmath.erf,
     "pow": mpmath.power,
@@ -107,10 +112,8 @@ def f64_errors(name: str, *sources: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 def test_f64_sampled(name):
     x = points(name, 250)
     x = x[np.isfinite(x)]
-    if name in ("exp", "expm1"):
-        x = x[np.abs(x) < 1000]
-    if name in ("log", "log1p"):
-        x = x[x > (0 if name == "log" else -1)]
+    low, high = DOMAIN.get(name, (-math.inf, math.inf))
+    x = x[(low < x) & (x < high)]
     got, errors = f64_errors(name, x)
     k = int(np.argmax(errors))
     assert errors[k] <= MAX_ULP[name]["f64"], (x[k], got[k], errors[k])

@@ -8,7 +8,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from checking import Coverage, Mismatch, by_tree, check, tree_reduce
+from checking import Coverage, check
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from programs import CELLS, Generator, Program, make
@@ -17,6 +17,7 @@ from tinyad import interpret as interpreter
 from tinyad import ir, sites
 from tinyad.buffer import copy
 from tinyad.canonical import number
+from tinyad.compare import Mismatch, by_tree, tree_reduce
 from tinyad.interpret import interpret
 from tinyad.ir import DTYPES, FLOAT32, Op
 from tinyad.realize import realize, run
@@ -110,9 +111,9 @@ def test_a_wrong_value_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> 
     }[name]
     check(Program([y], 0, 0, None))
     if name == "sum":
-        monkeypatch.setattr("checking.tree_reduce", lambda terms, *_: terms[0].sum(0))  # another order
+        monkeypatch.setattr("tinyad.compare.tree_reduce", lambda terms, *_: terms[0].sum(0))  # another order
     elif name == "contraction":
-        monkeypatch.setattr("checking.depth_of", lambda n, contraction: 0.1)
+        monkeypatch.setattr("tinyad.compare.depth_of", lambda n, contraction: 0.1)
     else:
         right = interpreter.EVALUATE[Op(name)]
         scale = np.float32(1 + 2**-23 * (4 if name == "exp" else 1))

@@ -1,4 +1,4 @@
-"""digamma, the derivative of lgamma, composed of IR: its own derivatives, of any order, are those of the composition."""
+"""digamma, the derivative of lgamma, composed of IR: its own derivatives are those of the composition."""
 
 from __future__ import annotations
 
