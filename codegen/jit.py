@@ -138,14 +138,19 @@ def _cache_bytes(root: str = "/sys/devices/system/cpu/cpu0/cache") -> int:
 
 
 @cache
-def _initialize() -> None:
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
+def _initialize(host: bool) -> None:
+    """Code generators are made known: the host's, or all of them for objects that only other machines can run."""
+    if host:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+    else:
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
 
 
 @cache
 def _machine(t: Target) -> Any:
-    _initialize()
+    _initialize(t.triple == llvm.get_default_triple())
     return llvm.Target.from_triple(t.triple).create_target_machine(
         cpu=t.cpu, features=t.features, opt=2, reloc="pic", codemodel="small", jit=False
     )
@@ -153,7 +158,7 @@ def _machine(t: Target) -> Any:
 
 @cache
 def _linker(t: Target) -> Any:
-    _initialize()
+    _initialize(True)
     host = llvm.Target.from_triple(t.triple).create_target_machine(jit=False, reloc="pic", codemodel="small")
     return llvm.create_lljit_compiler(host)
 
@@ -206,7 +211,8 @@ def compile_kernel(kernel: Kernel, t: Target, least: int = LEAST, kept: Collecti
 
     Outer loops shorter than `least` have code of their own. The buffers with the numbers `kept` are read again soon.
     """
-    shared, streamed = generic(kernel, least), _streamed(kernel, t) - frozenset(kept)
+    shared = kernel if t.checked else generic(kernel, least)
+    streamed = _streamed(kernel, t) - frozenset(kept)
     key = (canonical(shared), t, streamed)
     with _LOCK:
         found = _CACHE.get(key)

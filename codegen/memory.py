@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import address
+from . import address, bounds
 from .builder import I64, Ty, Val, const, ty
 from .combine import COMBINE, COMBINE_BOOL
 from .frame import Frame, first_lanes
@@ -30,6 +30,7 @@ def load(f: Frame, node: Load) -> Val:
     """The register value of a load; lanes that do not exist or are masked touch no memory and are 0 (or anything)."""
     e = unmask(node.index) if node.mask is not None else node.index
     mask = None if node.mask is None else f.values[node.mask]
+    bounds.inside(f, node.buffer, e, f.mask(mask) if f.vector is not None else mask)
     return to_register(f.b, node.type, _read(f, node.buffer, e, mask))
 
 
@@ -124,11 +125,14 @@ def _pointers(f: Frame, buffer: Buffer, e: Index, element: Ty) -> Val:
 def store(f: Frame, nodes: Sequence[Stmt]) -> int:
     """Emits the first of the statements, a store, or several that fill a stretch of memory; says how many."""
     together = _interleaved(f, nodes)
+    for node in together:
+        bounds.inside(f, node.buffer, node.index, f.active)
     if together:
         _store_interleaved(f, together)
         return len(together)
     first = nodes[0]
     assert isinstance(first, Store)
+    bounds.inside(f, first.buffer, first.index, f.active)
     _write(f, first.buffer, first.index, to_memory(f.b, first.buffer.type, f.values[first.value]))
     return 1
 
@@ -237,6 +241,7 @@ def _write(f: Frame, buffer: Buffer, e: Index, value: Val) -> None:
 def update(f: Frame, node: Update) -> None:
     """Reads, combines, writes; lanes (if any) are distinct elements of unit stride."""
     value = f.values[node.value]
+    bounds.inside(f, node.buffer, node.index, f.active)
     if node.op != "set":
         type = node.buffer.type
         old = to_register(f.b, type, _read(f, node.buffer, node.index, None))

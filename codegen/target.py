@@ -13,7 +13,7 @@ from typing import Final
 class Target:
     """An instruction set. `masks`: masked vector loads and stores of every type are single instructions.
 
-    `cache_bytes`: of the largest cache.
+    `cache_bytes`: of the largest cache. `checked`: not the set's own; code asserts every index (`codegen.bounds`).
     """
 
     name: str
@@ -26,21 +26,29 @@ class Target:
     has_f16c: bool
     masks: bool
     cache_bytes: int = 32 << 20
+    checked: bool = False
 
 
 LEVELS: Final = {  # name -> (vector bytes, vector registers, fma and f16c, masks)
     "x86-64-v2": (16, 16, False, False),
     "x86-64-v3": (32, 16, True, False),
     "x86-64-v4": (64, 32, True, True),
+    "aarch64": (16, 32, True, False),
 }
 
 
 def level(name: str, triple: str) -> Target:
-    """The target of one of the psABI levels."""
+    """One of the psABI levels of x86-64, or the common set of aarch64 with half-precision conversions.
+
+    `triple` is the host's: a level of another architecture is emitted for the host's system, and cannot run here.
+    """
     if name not in LEVELS:
         raise ValueError(f"target: expected native or one of {', '.join(LEVELS)}, got {name}")
     vector_bytes, registers, has_fma, masks = LEVELS[name]
-    return Target(name, triple, name, "", vector_bytes, registers, has_fma, has_fma, masks)
+    architecture = "aarch64" if name == "aarch64" else "x86_64"
+    _, _, system = triple.partition("-")
+    cpu = "generic" if name == "aarch64" else name
+    return Target(name, f"{architecture}-{system}", cpu, "", vector_bytes, registers, has_fma, has_fma, masks)
 
 
 def from_features(triple: str, cpu: str, features: str, cache_bytes: int) -> Target:
@@ -51,7 +59,7 @@ def from_features(triple: str, cpu: str, features: str, cache_bytes: int) -> Tar
     elif {"avx2", "fma", "f16c"} <= have:
         width, registers, fma, masks = LEVELS["x86-64-v3"]
     elif triple.startswith(("aarch64", "arm64")):
-        width, registers, fma, masks = 16, 32, True, False
+        width, registers, fma, masks = LEVELS["aarch64"]
     else:
         width, registers, fma, masks = LEVELS["x86-64-v2"]
     return Target("native", triple, cpu, features, width, registers, fma, fma, masks, cache_bytes)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from .config import config
 from .ir import DType, Shape
 
 ALIGNMENT = 64  # bytes: one cache line, one AVX-512 vector
@@ -106,6 +107,10 @@ def empty(shape: Shape, dtype: DType) -> Buffer:
     nbytes = dtype.itemsize
     for n in shape:
         nbytes *= n
+    if config.guard:
+        from . import guard
+
+        return Buffer(guard.memory(nbytes, dtype.itemsize).view(dtype).reshape(shape), nbytes)
     if nbytes <= SMALL:
         raw: Any = (ctypes.c_char * (nbytes + ALIGNMENT))()
         at = ctypes.addressof(raw)
@@ -117,6 +122,10 @@ def empty(shape: Shape, dtype: DType) -> Buffer:
 
 def workspace(nbytes: int) -> Buffer:
     """Aligned memory for the duration of a kernel; not counted in `usage`, since it holds no array."""
+    if config.guard:
+        from . import guard
+
+        return Buffer(guard.memory(nbytes, ALIGNMENT))
     memory, start = _memory(nbytes)
     return Buffer(memory[start : start + nbytes], 0, memory)
 

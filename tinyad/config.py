@@ -15,6 +15,9 @@ class Config:
     debug: int = 0  # 1 kernels run, 2 ir, 3 schedule, 4 loops, 5 llvm and asm
     fuse: bool = True  # False: every node is stored, one kernel each
     target: str = "native"  # native, x86-64-v2, x86-64-v3, x86-64-v4
+    verify: bool = False  # hold every kernel against the interpreter
+    bounds: bool = False  # kernels that assert every index
+    guard: bool = False  # memory that faults past its end and begins as NaN
     threads: int = 0  # that kernels use; 0: as many as the process may run at once
     cache: bool = True  # False: compiled kernels are kept in memory only
     cache_dir: str = ""  # where compiled kernels are kept on disk; empty: tinyad in the user's cache directory

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from numpy.exceptions import AxisError
 
-__all__ = ["AxisError", "DTypeError", "GradError", "IRError", "ShapeError", "TraceError"]
+__all__ = ["AxisError", "DTypeError", "GradError", "IRError", "ShapeError", "TraceError", "VerifyError"]
 
 
 class ShapeError(ValueError):
@@ -25,3 +27,11 @@ class TraceError(TypeError):
 
 class IRError(AssertionError):
     """A broken invariant of the IR: a bug in tinyad, not in the program that uses it."""
+
+
+class VerifyError(IRError):
+    """A compiled kernel that is not what the interpreter allows (``TINYAD_VERIFY=1``); `script` shows it again."""
+
+    def __init__(self, text: str, script: Path) -> None:
+        super().__init__(text)
+        self.script = script

@@ -220,7 +220,7 @@ class _Program:
         self._bound = bound
         self._written = frozenset(cells)
         self._kernels: list[_Kernel] | None = None
-        if all(step.call is None for step in plan.steps):
+        if all(step.call is None for step in plan.steps) and not config.verify:
             self._kernels = [_Kernel(step, compiled(step), c, fixed) for step in plan.steps]
         self._status = ctypes.c_int32(0)
         self._status_at = ctypes.addressof(self._status)

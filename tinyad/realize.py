@@ -11,6 +11,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -85,6 +86,10 @@ def run(plan: Plan, c: Canonical, observe: Observer | None = None) -> list[Buffe
 
     `observe` is called after each step, while everything the step read is still there. Leaves are left as they are.
     """
+    if config.verify and observe is None:
+        from .recheck import Recheck
+
+        observe = Recheck(plan, c)
     arrays: list[Buffer | None] = [*c.leaves, *([None] * (len(plan.places) - plan.leaves))]
     status = ctypes.c_int32(0)
     status_address = ctypes.addressof(status)
@@ -130,7 +135,7 @@ def compiled(step: Step) -> Any:
     if step.compiled is not None:
         return step.compiled
     jit, _ = _code_generator()
-    target = jit.target(config.target)
+    target = replace(jit.target(config.target), checked=config.bounds)
     parts = []
     for k, part in enumerate(step.kernels):
         assert part.lowered is not None
@@ -202,13 +207,16 @@ def _host(step: Step, arrays: list[Buffer | None]) -> None:
 
 
 def _raise_index_error(step: Step, code: int, plan: Plan, c: Canonical, arrays: list[Buffer | None]) -> None:
-    """The IndexError for an index out of range: NumPy's sentence, and the line that wrote the operation.
+    """The IndexError for an index of the user's out of range: NumPy's sentence, and the line that wrote the operation.
 
     The kernel only knows that there is one; which, is found by computing the indices once more.
     """
     from .interpret import interpret
 
     assert step.lowered is not None
+    if code < 0:
+        line = next((line for n in step.sinks if (line := line_of(n))), None)
+        raise IRError(f"kernel {step.name}: an index outside of its buffer {-1 - code} (computed for {line})")
     n = step.lowered.checks[code - 1]
     size = n.src[0].shape[n.arg] if n.op is Op.GATHER else n.arg[2]
     axis = n.arg if n.op is Op.GATHER else n.arg[1]

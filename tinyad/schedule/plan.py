@@ -15,6 +15,7 @@ from typing import Any, Final
 from .. import ir
 from ..canonical import Canonical, rebuild
 from ..collection import uncollected
+from ..config import config
 from ..ir import DType, Node, Op, Shape, toposort
 from ..lower import Recall
 from ..sites import line_of
@@ -176,7 +177,7 @@ def make_plan(c: Canonical, fuse: bool = True, donated: frozenset[int] = frozens
     recall = Recall(decided)
     kept = {p for p, _ in results}
     steps = [_step(g, recall, place_of) for g in decided.groups]
-    if fuse:
+    if fuse and not config.bounds:  # composed kernels do not know the sizes of their arrays
         steps = compose(steps, kept, [dtype.itemsize for _, dtype in places])
     _lifetimes(steps, places, kept, len(c.leaves), donated)
     return Plan(steps, places, len(c.leaves), results, nodes, decided, number_of, place_of)
