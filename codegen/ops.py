@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from . import avx512, soft
+from . import avx512, long, soft
 from .builder import I1, Builder, Ty, Val, const, register_type, ty
 from .math import FUNCTIONS
 from .scalar import OPS, Type
@@ -77,6 +77,8 @@ def _from_integer(b: Builder, result: Type, source: Type, x: Val) -> Val:
         return b.icmp("ne", x, const(x.ty, 0))
     if result.kind == "f":
         # To half by way of f32 is one rounding: integers that f32 cannot hold overflow a half.
+        if source.bits == 64:
+            return (long.to_double if to.bits == 64 else long.to_single)(b, x, signed)
         return b.convert("sitofp" if signed else "uitofp", x, to)
     if to.bits == x.ty.bits:
         return x
@@ -99,8 +101,7 @@ def _from_float(b: Builder, result: Type, _: Type, x: Val) -> Val:
             # f64 to half rounds once: to odd on the way through f32.
             y = _odd_f32(b, x, y)
         return y
-    name = "fptosi.sat" if result.kind == "i" else "fptoui.sat"
-    return b.intrinsic(name, to, x, suffix=f"{to.suffix}.{x.ty.suffix}")
+    return long.saturated(b, x, to, result.kind == "i")
 
 
 def _odd_f32(b: Builder, x: Val, y: Val) -> Val:
@@ -134,8 +135,10 @@ def _quotient(b: Builder, x: Val, y: Val, signed: bool) -> Val:
     at least 1/y from the next integer, farther than the rounding error, so truncation is exact.
     """
     lanes, bits = x.ty.lanes, x.ty.bits
-    if lanes == 1 or bits == 64:
+    if lanes == 1:
         return b.binary("sdiv" if signed else "udiv", x, y)
+    if bits == 64:
+        return long.quotient(b, x, y, signed)
     if bits < 32:
         wide, real = ty("i", 32, lanes), ty("f", 32, lanes)
         x, y = (b.convert("sitofp", b.convert("sext" if signed else "zext", v, wide), real) for v in (x, y))

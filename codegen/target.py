@@ -25,15 +25,16 @@ class Target:
     has_fma: bool
     has_f16c: bool
     masks: bool
+    has_long: bool
     cache_bytes: int = 32 << 20
     checked: bool = False
 
 
-LEVELS: Final = {  # name -> (vector bytes, vector registers, fma and f16c, masks)
-    "x86-64-v2": (16, 16, False, False),
-    "x86-64-v3": (32, 16, True, False),
-    "x86-64-v4": (64, 32, True, True),
-    "aarch64": (16, 32, True, False),
+LEVELS: Final = {  # name -> (vector bytes, vector registers, fma and f16c, masks, conversions of 64-bit integers)
+    "x86-64-v2": (16, 16, False, False, False),
+    "x86-64-v3": (32, 16, True, False, False),
+    "x86-64-v4": (64, 32, True, True, True),
+    "aarch64": (16, 32, True, False, True),
 }
 
 
@@ -44,22 +45,21 @@ def level(name: str, triple: str) -> Target:
     """
     if name not in LEVELS:
         raise ValueError(f"target: expected native or one of {', '.join(LEVELS)}, got {name}")
-    vector_bytes, registers, has_fma, masks = LEVELS[name]
+    vector_bytes, registers, has_fma, masks, has_long = LEVELS[name]
     architecture = "aarch64" if name == "aarch64" else "x86_64"
     _, _, system = triple.partition("-")
     cpu = "generic" if name == "aarch64" else name
-    return Target(name, f"{architecture}-{system}", cpu, "", vector_bytes, registers, has_fma, has_fma, masks)
+    return Target(name, f"{architecture}-{system}", cpu, "", vector_bytes, registers, has_fma, has_fma, masks, has_long)
 
 
 def from_features(triple: str, cpu: str, features: str, cache_bytes: int) -> Target:
     """The target that a host's LLVM feature string and cache describe."""
     have = {feature[1:] for feature in features.split(",") if feature.startswith("+")}
     if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= have:
-        width, registers, fma, masks = LEVELS["x86-64-v4"]
+        name = "x86-64-v4"
     elif {"avx2", "fma", "f16c"} <= have:
-        width, registers, fma, masks = LEVELS["x86-64-v3"]
-    elif triple.startswith(("aarch64", "arm64")):
-        width, registers, fma, masks = LEVELS["aarch64"]
+        name = "x86-64-v3"
     else:
-        width, registers, fma, masks = LEVELS["x86-64-v2"]
-    return Target("native", triple, cpu, features, width, registers, fma, fma, masks, cache_bytes)
+        name = "aarch64" if triple.startswith(("aarch64", "arm64")) else "x86-64-v2"
+    width, registers, fma, masks, has_long = LEVELS[name]
+    return Target("native", triple, cpu, features, width, registers, fma, fma, masks, has_long, cache_bytes)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 
-import llvmlite.binding as llvm
 import numpy as np
 import pytest
 from harness import NUMPY, REFERENCE, TYPE_OF, call, compiled, load, op_body, run, text, ulp_error
+from levels import LEVELS, X86, runnable_levels, signatures
 
 from codegen import jit
 from codegen.builder import Builder, Module, Val, register_type
 from codegen.math import FUNCTIONS, MAX_ULP
 from codegen.ops import CONVERSIONS, TABLE, emit_op
 from codegen.scalar import OPS, TYPES
-from codegen.target import Target, from_features
 
 LANES = (1, 4, 16)
 INTEGERS = [name for name, t in TYPES.items() if t.kind in "iu"]
@@ -349,43 +348,11 @@ def test_operations_without_meaning_raise(op, name):
 
 
 # targets --------------------------------------------------------------------------------------------------------------
-LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
-
-
-def runnable_levels() -> list[str]:
-    native = jit.target()
-    have = {"x86-64-v2": True, "x86-64-v3": native.has_fma, "x86-64-v4": native.vector_bytes == 64}
-    return [level for level in LEVELS if native.triple.startswith("x86_64") and have[level]]
-
-
-def signatures():
-    """(op, result, operands) of everything the table has."""
-    for op, kind in [*TABLE, *CONVERSIONS]:
-        for t in TYPES.values():
-            if t.kind != kind:
-                continue
-            operands = (t,) * OPS[op][0]
-            if op == "where":
-                yield op, t, (TYPES["b1"], t, t)
-            elif op in ("lt", "eq"):
-                yield op, TYPES["b1"], operands
-            elif op == "cast":
-                yield from ((op, to, operands) for to in TYPES.values())
-            else:
-                yield op, t, operands
-
-
-def aarch64() -> Target:
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
-    return from_features("aarch64-unknown-linux-gnu", "generic", "", 1 << 20)
-
-
-@pytest.mark.parametrize("level", [*LEVELS, "aarch64"])
+@pytest.mark.parametrize("level", LEVELS)
 def test_no_operation_calls_a_library(level):
     """One object with all operations in it, of 1 and of 16 lanes, refers to nothing outside."""
-    t = aarch64() if level == "aarch64" else jit.target(level)
-    module = Module(t.has_fma, t.has_f16c)
+    t = jit.target(level)
+    module = Module(t.has_fma, t.has_f16c, t.masks, t.has_long)
     for number, ((op, result, operands), lanes) in enumerate(itertools.product(signatures(), (1, 16))):
         b = Builder(module)
         args = tuple(Val(f"%a{i}", register_type(o, lanes)) for i, o in enumerate(operands))
@@ -397,7 +364,7 @@ def test_no_operation_calls_a_library(level):
     assert jit.undefined_symbols(jit.assemble(module.text(), t)) == []
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", X86)
 def test_targets_agree_bit_for_bit(level):
     if level not in runnable_levels():
         pytest.skip("this machine does not run it")
