@@ -27,7 +27,8 @@ LANE = {  # instructions on one lane: division, conversion, moves between lanes 
     ),
     "aarch64": re.compile(r"\s([su]div|fcvtz[su]\s+[wx]\d+|[su]cvtf\s+[sd]\d+|[us]?mov\s+[wx]\d+, v\d+)"),
 }
-MISSING = {("aarch64", op, 64) for op in ("mul", "idiv", "mod", "pow", "cbrt")}  # NEON does not multiply 64-bit integers
+# NEON does not multiply 64-bit integers.
+MISSING = {("aarch64", op, 64) for op in ("mul", "idiv", "mod", "pow", "cbrt")}
 
 
 def whole(op: str, result: Type, operands: tuple[Type, ...], count: int = 256) -> Kernel:
