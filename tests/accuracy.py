@@ -22,14 +22,14 @@ from tinyad.realize import realize
 CHUNK: Final = 1 << 22
 COMPOSED: Final = {  # functions composed of primitives, and their largest errors, rounded up
     "exp2": 0.6,
-    "log10": 3.0,
-    "asinh": 3.0,
-    "acosh": 4.0,
-    "atanh": 4.0,
-    "rsqrt": 1.6,
+    "log10": 2.1,
+    "asinh": 1.9,
+    "acosh": 3.2,
+    "atanh": 2.2,
+    "rsqrt": 1.5,
     "reciprocal": 0.6,
-    "sigmoid": 4.0,
-    "softplus": 4.0,
+    "sigmoid": 2.5,
+    "softplus": 1.8,
 }
 
 

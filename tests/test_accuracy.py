@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from accuracy import CHUNK, COMPOSED, arguments, errors, largest
@@ -47,3 +50,9 @@ def test_the_error_is_measured_right() -> None:
     got = found.buffer.array
     assert got[0] == 1 and np.isinf(got[1:3]).all() and got[3] == 0.5 and got[4] == 1 and got[5] == 0
     assert found.dtype is FLOAT64
+
+
+def test_the_table_in_the_documentation_is_the_one_in_the_code() -> None:
+    text = (Path(__file__).parent.parent / "ARCHITECTURE.md").read_text()
+    rows = re.findall(r"^\| (\w+) \| ([\d.]+) \| ([\d.]+) \|$", text, re.M)
+    assert {name: {"f32": float(a), "f64": float(b)} for name, a, b in rows} == MAX_ULP
