@@ -89,12 +89,13 @@ class Disk:
                 found = os.fstat(fd)
                 whole = stat.S_ISREG(found.st_mode) and _ours(found) and found.st_size <= self.limit
                 entry = _decode(key, file.read()) if whole else None
+        except OSError:
+            return None
+        with suppress(OSError):  # where nothing can be written, entries are used all the same
             if entry is None:
                 os.unlink(path)
             else:
                 os.utime(path)
-        except OSError:
-            return None
         return entry
 
     def store(self, key: bytes, entry: Entry) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +150,22 @@ def test_what_killed_processes_left_is_removed(disk: Disk) -> None:
     assert not left.exists() and fresh.exists()
 
 
+def test_a_directory_that_cannot_be_written_to_is_read(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk.store(KEY, ENTRY)
+    (disk.directory / OTHER.hex()).write_bytes(b"damaged")
+    (disk.directory / OTHER.hex()).chmod(0o600)
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "read-only")
+
+    for name in ("utime", "unlink", "replace"):
+        monkeypatch.setattr(os, name, refused)
+    assert disk.load(KEY) == ENTRY and disk.load(OTHER) is None
+    monkeypatch.setattr(cache.tempfile, "mkstemp", refused)
+    disk.store(OTHER, ENTRY)
+    assert disk.load(OTHER) is None
+
+
 def test_losing_the_directory_is_no_error(disk: Disk) -> None:
     disk.store(KEY, ENTRY)
     only_file(disk).unlink()
@@ -228,6 +245,14 @@ w = ad.tensor(np.linspace(-1, 1, 200 * 300, dtype=np.float32).reshape(200, 300))
 loss = (ad.tanh(x.reshape(1000, 200) @ w) ** 2).mean()
 loss.backward()
 print(x.grad.numpy().tobytes()[:4000].hex(), loss.numpy().tobytes().hex())
+parameters = [ad.tensor(np.full((50 + k, 7), 0.5, np.float32), requires_grad=True) for k in range(4)]  # segments
+sum((ad.exp(p) * p).sum() for p in parameters).backward()
+updated = [p - 0.1 * p.grad for p in parameters]
+print(updated[0].numpy().sum(), updated[3].numpy().sum())
+chain = ad.tensor(np.linspace(-1, 1, 5000, dtype=np.float32))  # strips
+for k in range(400):
+    chain = ad.tanh(chain * 1.01) + chain * 0.5 if k % 3 else chain - 0.125
+print(chain.numpy().sum())
 stats = ad.compiled_stats()
 print(stats["kernels_built"], stats["disk_hits"])
 """
@@ -243,15 +268,25 @@ def program(directory: Path, *arguments: str, **variables: str) -> list[str]:
 
 
 def test_a_second_process_builds_nothing(tmp_path: Path) -> None:
-    values, counts = program(tmp_path / "cache", "first")
+    *values, counts = program(tmp_path / "cache", "first")
     built, hits = map(int, counts.split())
     assert built > 0 and hits == 0
-    again, counts = program(tmp_path / "cache", "no code generation")
+    *again, counts = program(tmp_path / "cache", "no code generation")
     assert again == values and counts == f"0 {built}"
     for path in (tmp_path / "cache").iterdir():
         data = path.read_bytes()
         path.write_bytes(data[: len(data) // 2])
-    assert program(tmp_path / "cache", "damaged") == [values, f"{built} 0"]
+    assert program(tmp_path / "cache", "damaged") == [*values, f"{built} 0"]
+
+
+def test_processes_that_fill_one_cache_at_a_time(tmp_path: Path) -> None:
+    """Each has its results; what is there afterwards is whole, and serves a process that must not build."""
+    with ThreadPoolExecutor(3) as pool:
+        runs = list(pool.map(lambda _: program(tmp_path / "cache", "together"), range(3)))
+    assert runs[0][:-1] == runs[1][:-1] == runs[2][:-1]
+    assert not list((tmp_path / "cache").glob("*.tmp"))
+    *values, counts = program(tmp_path / "cache", "no code generation")
+    assert values == runs[0][:-1] and counts.split()[0] == "0"
 
 
 def test_the_variables_that_place_it_and_turn_it_off(tmp_path: Path) -> None:
