@@ -159,6 +159,8 @@ def _machine(t: Target) -> Any:
 @cache
 def _linker(t: Target) -> Any:
     _initialize(True)
+    if t.triple != llvm.get_default_triple():
+        raise ValueError(f"target: code for {t.name} ({t.triple}) does not run here ({llvm.get_default_triple()})")
     host = llvm.Target.from_triple(t.triple).create_target_machine(jit=False, reloc="pic", codemodel="small")
     return llvm.create_lljit_compiler(host)
 

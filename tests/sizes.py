@@ -13,13 +13,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 BUDGETS = {  # lines of code
-    "codegen": 7000,
-    "tinyad/autodiff": 1000,
+    "codegen": 7600,
+    "tinyad/autodiff": 1050,
     "tinyad/schedule": 900,
     "tinyad/lower": 700,
     "tinyad/functions": 2700,
     "tinyad/registry": 2100,
-    "tinyad": 11500,
+    "tinyad": 12300,
 }
 
 

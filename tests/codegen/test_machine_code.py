@@ -82,6 +82,14 @@ def test_released_code_does_not_disturb_the_rest() -> None:
     execute(square(31), sample(F32, 31), np.zeros(31, np.float32))
 
 
+def test_code_for_another_machine_is_emitted_but_not_run() -> None:
+    target = level("aarch64" if jit.target().triple.startswith("x86_64") else "x86-64-v2", jit.target().triple)
+    image = jit.assemble(jit.emit(square(100), target, "kernel"), target)
+    assert image[:4] == b"\x7fELF" or "linux" not in target.triple
+    with pytest.raises(ValueError, match="does not run here"):
+        jit.link(image, "kernel", target)
+
+
 def test_unknown_levels_are_refused() -> None:
     with pytest.raises(ValueError, match="expected native or one of"):
         level("pentium", "x86_64-unknown-linux-gnu")
