@@ -87,11 +87,11 @@ def _read_lanes(f: Frame, buffer: Buffer, e: Index, step: int | None, guard: Val
 def _read_strided(f: Frame, buffer: Buffer, e: Index, step: int, t: Ty, guard: Val | None) -> Val:
     """Every step-th element: whole vectors, the last one ending at the last element, and shuffles."""
     b, lanes = f.b, t.lanes
-    starts = [*range(0, (step - 1) * lanes, lanes), (lanes - 1) * step + 1 - lanes]
+    latest = (lanes - 1) * step + 1 - lanes  # vectors that start later would go beyond the last element
     out: Val | None = None
-    for number, start in enumerate(starts):
-        end = starts[number + 1] if number + 2 < step else (step - 1) * lanes
-        mine = range(start, end) if number + 1 < step else range((step - 1) * lanes, step * lanes)
+    for number in range(step):
+        mine = range(number * lanes, (number + 1) * lanes)
+        start = min(mine.start, latest)
         where = address.pointer(f, buffer, e + start, t.scalar())
         if guard is None:
             piece = b.load(t, where, buffer.type.bytes)

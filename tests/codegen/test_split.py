@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from kernel_tools import NUMPY, buffer, compiled, execute, kernel, same_bits, sample
+from levels import runnable_levels
 
 from codegen import emit, jit
 from codegen.analysis import indices, statements
@@ -189,6 +190,10 @@ def test_pieces_side_by_side(cut: int) -> None:
 @pytest.mark.parametrize("size", [7, 64, 77])
 @pytest.mark.parametrize("type", [F32, I8, B1, F16, F64], ids=str)
 def test_strided_reading_and_writing(step: int, size: int, type: Type) -> None:
+    reverse_groups(type, size, step)
+
+
+def reverse_groups(type: Type, size: int, step: int, target: str | None = None) -> None:
     x, y = buffer(type, 3 * size * step), buffer(type, 3 * size * step, "out")
     b, j = Var(3, "b"), Var(size, "j")
     body: list[Stmt] = []
@@ -197,8 +202,15 @@ def test_strided_reading_and_writing(step: int, size: int, type: Type) -> None:
         body += [value, Store(y, of(b) * (size * step) + of(j) * step + r, value)]
     body.sort(key=lambda s: isinstance(s, Store))
     a, out = sample(type, (3, size, step)), np.zeros((3, size, step), NUMPY[type])
-    execute(kernel(nest((b, j), body), x, y), a, out)
+    execute(kernel(nest((b, j), body), x, y), a, out, target=target)
     assert same_bits(out, a[:, :, ::-1])
+
+
+def test_strided_vectors_end_at_the_last_element() -> None:
+    """Two doubles at a step of four read one more element, past the end of the array."""
+    if "x86-64-v2" not in runnable_levels():
+        pytest.skip("this machine does not run it")
+    reverse_groups(F64, 64, 4, "x86-64-v2")
 
 
 def test_moduli_of_a_phase() -> None:
