@@ -21,7 +21,7 @@ from .memory import MAX_STRIDE
 from .tiling import STEP
 from .vectorize import round_up_to_power
 
-STRIP = 16  # steps of k packed for all panels before the next: memory is read in long rows
+STRIP = 8  # steps of k packed for all panels before the next: memory is read in long rows, as many as a cache set holds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
