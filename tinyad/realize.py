@@ -137,10 +137,12 @@ def compiled(step: Step) -> Any:
     jit, _ = _code_generator()
     target = replace(jit.target(config.target), checked=config.bounds)
     parts = []
+    in_place = {new for new, _ in step.replaces}  # in cache, since it has been read there
     for k, part in enumerate(step.kernels):
         assert part.lowered is not None
         built, from_disk = jit.counts.built, jit.counts.disk_hits
-        kept = [i for i, v in enumerate(step.passed[k]) if v is not None] if step.passed else ()
+        kept = [i for i, v in enumerate(step.passed[k]) if v is not None] if step.passed else []
+        kept += [i for i, (place, _) in enumerate(part.arguments) if place in in_place]
         code = jit.compile_kernel(part.lowered.kernel, target, 1 if step.parts else jit.LEAST, kept)
         if jit.counts.built > built:
             stats.kernels_built += 1
