@@ -117,3 +117,15 @@ def test_a_nest_that_merges_after_its_masks_are_decided_runs_to_its_end():
     x = stored(np.linspace(-2, 2, 257 * 3).reshape(257, 3), np.float32)
     y = stored(np.linspace(-3, 3, 257 * 5).reshape(257, 5), np.float32)
     holds(ir.mul(ir.skew(x, 1, 0, 3, 3, 5), y), ir.sub(y, ir.skew(x, 1, 0, 3, 3, 5)))
+
+
+def test_an_array_of_which_only_the_padding_is_read_has_no_negative_size() -> None:
+    """What a kernel reaches of an array was taken from index bounds that hold behind no mask."""
+    import codegen.verify
+    from tinyad.canonical import number
+    from tinyad.schedule.plan import make_plan
+
+    n = ir.abs_(ir.shrink(ir.pad(stored(np.arange(3.0), np.float16), [(4, 0, 0)]), [(0, 2, 1)]))
+    for step in make_plan(number([n])):
+        codegen.verify.verify(step.lowered.kernel)
+    holds(n)

@@ -219,7 +219,8 @@ class Lowering:
     def load(self, leaf: Node, start: int, idx: tuple[Index, ...], n: Node, mask: "lo.Value | None") -> lo.Value:
         """An element of `n`, a view of `leaf` whose first element is number `start` there."""
         e = ix.unmask(ix.recombined(ix.flatten(through(n, leaf, idx), leaf.shape))) + -start
-        buffer = self.argument(leaf, "in", start, e.bounds[1] + 1)
+        reach = min(max(e.bounds[1] + 1, 0), leaf.size - start)  # behind a mask, bounds may lie outside
+        buffer = self.argument(leaf, "in", start, reach)
         value = lo.Load(buffer.type, buffer, e, mask)
         return self.place(value, max(self.depth_of_index(e), self.value_depth(mask)))
 
