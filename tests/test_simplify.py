@@ -67,6 +67,8 @@ REWRITTEN = {
     "expand of expand": ir.expand(ir.expand(ir.reshape(X, (1, 8, 1)), (1, 8, 3)), (2, 8, 3)),
     "flip of flip": ir.flip(ir.flip(M, (0, 1)), (1, 2)),
     "shrink of shrink": ir.shrink(ir.shrink(M, [(0, 2, 1), (1, 3, 1), (0, 4, 2)]), [(1, 2, 1), (0, 2, 1), (1, 2, 1)]),
+    "skew along one": ir.skew(ir.reshape(M, (2, 12, 1)), 1, 2, 5, 0, 12),
+    "skew along one, shifted": ir.skew(ir.reshape(M, (2, 12, 1)), 1, 2, 5, -3, 20),
     "shrink of pad": ir.shrink(ir.pad(M, [(1, 2, 0), (0, 0, 2), (3, 1, 1)]), [(1, 3, 1), (0, 7, 3), (3, 10, 2)]),
 }
 KEPT = {

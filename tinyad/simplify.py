@@ -114,6 +114,17 @@ def flipped(n: Node) -> Node | None:
     return ir.flip(inner.src[0], set(inner.arg) ^ set(n.arg)) if inner.op is Op.FLIP else None
 
 
+def unskewed(n: Node) -> Node | None:
+    """skew(a) along an axis of size 1 -> pad(shrink(a)): a shift by `off`."""
+    i, k, _, off, size = n.arg
+    a = n.src[0]
+    begin, end = max(off, 0), min(off + size, a.shape[i])
+    if a.shape[k] != 1 or begin >= end:
+        return None
+    part = ir.shrink(a, [(begin, end, 1) if j == i else (0, m, 1) for j, m in enumerate(a.shape)])
+    return ir.pad(part, [(begin - off, off + size - end, 0) if j == i else (0, 0, 0) for j in range(len(a.shape))])
+
+
 def cut_out(n: Node) -> Node | None:
     """shrink(pad(a)) -> a where it takes out just what was put in; shrink(shrink(a)) -> shrink(a)."""
     inner = n.src[0]
@@ -180,6 +191,7 @@ RULES: Final[dict[Op, Rule]] = {
     Op.MUL: times_one, Op.DIV: over_one, Op.SUB: minus_zero, Op.ADD: sum_of, Op.NEG: twice, Op.NOT: twice,
     Op.MAX: same, Op.MIN: same, Op.AND: truth, Op.OR: union, Op.WHERE: choice, Op.CAST: there_and_back,
     Op.RESHAPE: reshaped, Op.PERMUTE: permuted, Op.EXPAND: expanded, Op.FLIP: flipped, Op.SHRINK: cut_out,
+    Op.SKEW: unskewed,
 }  # fmt: skip
 
 
