@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -71,15 +71,19 @@ class Plan:
     def explain(self) -> str:
         """The reason for every value that is stored, computed again or fused, with its numbers and the Python line that
         wrote it, in the order they are computed; then for every kernel that several have become."""
+        joined = [f"k{i} {reason}" for i, step in enumerate(self.steps) for reason in self._joined(step)]
+        return "\n".join([*self._reasons(self.partition.reasons), *joined])
+
+    def _reasons(self, keys: Iterable[int]) -> list[str]:
+        """A line for each value."""
         lines = []
-        for key, reason in sorted(self.partition.reasons.items(), key=lambda pair: self.number_of[pair[0]]):
+        for key in sorted(keys, key=lambda key: self.number_of[key]):
             i = self.number_of[key]
             n = self.nodes[i]
             line = line_of(n)
-            lines.append(f"%{i} {_type(n)} = {n.op.value}{f' ({line})' if line else ''}: {reason}")
-        for i, step in enumerate(self.steps):
-            lines += [f"k{i} {reason}" for reason in self._joined(step)]
-        return "\n".join(lines)
+            where = f" ({line})" if line else ""
+            lines.append(f"%{i} {_type(n)} = {n.op.value}{where}: {self.partition.reasons[key]}")
+        return lines
 
     def _joined(self, step: Step) -> list[str]:
         """Why the step is one, where it might have been several."""
@@ -106,7 +110,8 @@ class Plan:
                     out.append(f"  %{self.number_of[id(n)]} {n.op.value} {reason}")
             out += [f"  {reason}" for reason in self._joined(step)]
             out += [f"  contract {text}" for text in step.contractions]
-        return "\n".join(out)
+        inside = self.partition.reasons.keys() - self.partition.stored.keys()
+        return "\n".join([*out, *self._reasons(inside)])
 
 
 def _type(n: Node) -> str:
