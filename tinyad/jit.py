@@ -13,7 +13,6 @@ assignment or in-place syntax is read again at each call, one that was replaced 
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import gc
 import threading
@@ -21,26 +20,22 @@ import types
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from sys import getrefcount
 from typing import Any, Final, overload
 
 import numpy as np
 
 from . import history, ir, pytree
-from .buffer import Buffer, copy, empty, workspace
-from .canonical import Canonical, number, open_input
+from .canonical import open_input
 from .config import config
 from .dtypes import as_dtype
 from .errors import DTypeError, TraceError
 from .functions import core
-from .history import Cut, held, sources
-from .ir import FLOAT64, GRAD, INT64, LEAF, DType, Node, Op, Shape, WeakNode
-from .sites import line_of
+from .history import held, sources
+from .ir import FLOAT64, GRAD, INT64, LEAF, Node, Op
+from .program import Program, stand_in
 from .tensor import Tensor, _state
 from .transforms.tracing import _depth, as_node, tracing
 
-_SOLE: Final = 4  # references to the buffer of an argument: its node, the list of places, the local name, the call
 _KEPT: Final = 256  # programs remembered by one function
 _U64: Final = ir.DTYPES["u64"]
 _NUMBERS: Final = {float: FLOAT64, int: INT64}
@@ -103,236 +98,6 @@ setattr(Number, "__neg__", lambda self: Number.of(ir.neg(self.node)))  # noqa: B
 setattr(Number, "__abs__", lambda self: Number.of(ir.abs_(self.node)))  # noqa: B010
 
 
-class _Kernel:
-    """A step ready to run: its table of pointers, in which only `moving` entries change from call to call.
-
-    `large`: worth several threads; the others are called without asking.
-    """
-
-    __slots__ = (
-        "allocates", "call", "code", "keep", "large", "moving", "outer", "params", "releases", "replaces", "table",
-        "table_at", "threads",
-    )  # fmt: skip
-
-    def __init__(self, step: Any, code: Any, c: Canonical, fixed: dict[int, Buffer]) -> None:
-        from codegen import threads
-
-        words = code.frame if step.parts else (0,) * len(step.arguments)
-        slots = code.slots if step.parts else range(len(words))
-        table = (ctypes.c_uint64 * (len(words) + 2))(*words)
-        self.moving: list[tuple[int, int, int]] = []
-        for slot, (place, offset) in zip(slots, step.arguments):
-            if place in fixed:
-                table[slot] = fixed[place].address + offset
-            else:
-                self.moving.append((slot, place, offset))
-        bits = [c.parameters[i] for i in step.parameters]
-        params = (ctypes.c_uint64 * len(bits))(*bits)
-        self.table, self.table_at = table, ctypes.addressof(table)
-        self.params = ctypes.addressof(params)
-        first = code.functions[0]
-        self.code, self.call, self.outer = code, first.call, first.outer
-        self.large = bool(code.shared or code.scratch) or (first.outer > 1 and first.work >= threads.LEAST)
-        self.threads = threads
-        self.allocates, self.releases, self.replaces = step.allocates, step.releases, step.replaces
-        self.keep = params
-
-    def run(self, status_at: int) -> None:
-        """A call of a large kernel, on as many threads as are of use."""
-        code = self.code
-        if needed := self.threads.memory(code):
-            scratch = workspace(needed)
-            for i, address in enumerate(code.more(scratch.address), code.entries):
-                self.table[i] = address
-        self.threads.call(code, self.table_at, self.params, status_at)
-
-
-class _Program:
-    """One trace of a function: its plan, what each leaf of the plan is bound to, and the results' structure.
-
-    `tracked`: a result depends on a `requires_grad` leaf, so that it is right under `no_grad` only.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        ys: list[Node],
-        holes: list[Node],
-        structure: pytree.Structure,
-        states: list[tuple[Any, Node, int]],
-        tracked: bool,
-        donated: Sequence[int] = (),
-    ) -> None:
-        from .realize import _lock, _show, compiled, stats
-        from .schedule.plan import plan_for
-
-        self.roots = ys
-        self.tracked = tracked
-        self.structure = structure
-        self._stats = stats
-        self._lock = threading.Lock()
-        with _lock:
-            inputs = [*holes, *(n for _, n, _ in states)]
-            try:
-                for n in inputs:  # what is stored becomes a numbered leaf
-                    n.buffer = _stand_in(n)
-                c = number(ys)
-                slots = {id(b): slot for slot, b in enumerate(c.leaves)}
-                slot_of = [slots.get(id(n.buffer)) for n in inputs]
-            finally:
-                for n in inputs:
-                    n.buffer = None
-            given = frozenset(s for i in donated if (s := slot_of[i]) is not None)
-            self.plan = plan_for(c, config.fuse, given)
-            if config.debug:
-                _show(ys, self.plan)
-        plan = self.plan
-        self._donated = tuple(donated)
-        self._canonical = c
-        bound: list[Buffer | None] = [*c.leaves, *([None] * (len(plan.places) - plan.leaves))]
-        self._arrays: list[tuple[int, int]] = []  # argument, slot
-        self._numbers: list[tuple[int, np.ndarray[Any, Any]]] = []  # argument, where its value is written
-        cells: dict[int, Buffer] = {}
-        for i, (n, slot) in enumerate(zip(holes, slot_of, strict=False)):
-            if slot is None:
-                continue
-            bound[slot] = None
-            if type(n) is WeakNode:
-                bound[slot] = cells[slot] = empty((), n.dtype)
-                self._numbers.append((i, cells[slot].array))
-            else:
-                self._arrays.append((i, slot))
-        self._states: list[tuple[Any, int, np.ndarray[Any, Any]]] = []  # generator, blocks drawn, its state
-        for (generator, _, start), slot in zip(states, slot_of[len(holes) :], strict=True):
-            cell = empty((2,), _U64)
-            self._states.append((generator, generator.counter - start, cell.array))
-            if slot is not None:
-                bound[slot] = cells[slot] = cell
-        self._captured: list[tuple[int, weakref.ref[Any], Node]] = []
-        known = {slot for slot in slot_of if slot is not None}
-        for key, n in zip(c.key, c.origin, strict=False):
-            if key[0] is Op.BUFFER and key[1].index not in known:
-                known.add(key[1].index)
-                if n.handle is not None and held(n):
-                    self._captured.append((key[1].index, n.handle, n))
-        moving = {slot for slot, _, _ in self._captured} | {slot for _, slot in self._arrays}
-        fixed = {p: b for p, b in enumerate(bound) if b is not None and p not in moving}
-        self._bound = bound
-        self._written = frozenset(cells)
-        self._kernels: list[_Kernel] | None = None
-        if all(step.call is None for step in plan.steps) and not config.verify:
-            self._kernels = [_Kernel(step, compiled(step), c, fixed) for step in plan.steps]
-        self._status = ctypes.c_int32(0)
-        self._status_at = ctypes.addressof(self._status)
-        self._outputs: list[tuple[int, Shape, DType, Any, tuple[Any, int], bool]] = []
-        for (place, shape), y, at in zip(plan.results, ys, c.roots, strict=True):
-            site = y.site
-            plain = plan.places[place][0] == shape and place not in cells and 0 not in shape
-            self._outputs.append((place, shape, y.dtype, site, (plan, at), plain))
-        self._line = next((line for y in ys if (line := line_of(y))), None)
-        self._single = structure == pytree.LEAF
-        self._flat = structure.cls is tuple and all(s == pytree.LEAF for s in structure.children)
-        self.name = name
-
-    def __call__(self, leaves: Sequence[Any]) -> Any:
-        """The results for these arguments; nothing of them is kept."""
-        with self._lock:
-            places = self._bound.copy()
-            nodes = []
-            for i, slot in self._arrays:
-                x = leaves[i]
-                if isinstance(x, Tensor):
-                    n = x.node
-                    places[slot] = n.buffer
-                    nodes.append(_ref(n))
-                else:
-                    places[slot] = copy(x)
-            for i, cell in self._numbers:
-                cell[()] = leaves[i]
-            if self._captured:
-                self._read_captured(places)
-            if self._states:
-                self._read_states()
-            kernels = self._kernels
-            if kernels is None:
-                places = self._run(places)
-            else:
-                shapes = self.plan.places
-                for k in kernels:
-                    for p in k.allocates:
-                        places[p] = empty(*shapes[p])
-                    for p, old in k.replaces:
-                        b = places[old]
-                        assert b is not None
-                        free = old >= self.plan.leaves or (b.unseen and getrefcount(b) <= _SOLE)
-                        places[p] = b.handed_over(*shapes[p]) if free else empty(*shapes[p])
-                    table = k.table
-                    for i, p, offset in k.moving:
-                        table[i] = places[p].address + offset  # type: ignore[union-attr]
-                    if k.large:
-                        k.run(self._status_at)
-                    else:
-                        k.call(k.table_at, k.params, 0, k.outer, self._status_at)
-                    if self._status.value:
-                        self._status.value = 0
-                        self._run(self._leaves_of(places))  # raises the IndexError with its line
-                    for p in k.releases:
-                        places[p] = None
-                self._stats.kernels_run += len(kernels)
-            for i in self._donated:
-                leaves[i].node.buffer = None
-            cut = Cut(self._line, nodes)
-            out = []
-            for place, shape, dtype, site, plan, plain in self._outputs:
-                b = places[place]
-                if not plain:
-                    b = self._result(b, place, shape, dtype)
-                n = Node(Op.BUFFER, (), None, shape, dtype)
-                n.buffer = b
-                n.site = site
-                n.plan = plan
-                n.cut = cut
-                t = _new(Tensor)
-                t.grad = None
-                t.node = n
-                n.handle = _ref(t)
-                out.append(t)
-        if self._single:
-            return out[0]
-        return tuple(out) if self._flat else self.structure.unflatten(out)
-
-    def _read_captured(self, places: list[Buffer | None]) -> None:
-        """Binds the values that tensors used by the function have now."""
-        for slot, handle, old in self._captured:
-            t = handle()
-            if t is not None and t.node is not old:
-                t.realize()
-                places[slot] = t.node.buffer
-
-    def _read_states(self) -> None:
-        """Takes the blocks of one call from the generators."""
-        from .random import advance
-
-        for generator, blocks, cell in self._states:
-            cell[:] = advance(generator, blocks)
-
-    def _leaves_of(self, places: list[Buffer | None]) -> list[Buffer | None]:
-        return places[: self.plan.leaves]
-
-    def _run(self, places: list[Buffer | None]) -> list[Buffer | None]:
-        """A run step by step, for plans with host functions and for errors."""
-        from .realize import run
-
-        leaves: Any = self._leaves_of(places)
-        return run(self.plan, replace(self._canonical, leaves=leaves))
-
-    def _result(self, b: Buffer | None, place: int, shape: Shape, dtype: DType) -> Buffer:
-        """A result that is not a fresh array of its own shape: empty, a view of one, or a cell written at each call."""
-        if b is None:
-            return empty(shape, dtype)
-        return (copy(b.array) if place in self._written else b).reshaped(shape)
-
-
 class Jitted:
     """A function compiled by `jit`. `trace_count`: how often it was traced."""
 
@@ -343,7 +108,7 @@ class Jitted:
         self._f = f
         self._static = tuple(static_argnums)
         self._donate = tuple(donate_argnums)
-        self._programs: OrderedDict[Any, _Program | None] = OrderedDict()
+        self._programs: OrderedDict[Any, Program | None] = OrderedDict()
         self._tracing = threading.RLock()
         self.trace_count = 0
 
@@ -405,7 +170,7 @@ class Jitted:
         program = self._program(key, args, kwargs, pending)
         return self._f(*args, **kwargs) if program is None else program(leaves)
 
-    def _program(self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any], pending: list[Node]) -> _Program | None:
+    def _program(self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any], pending: list[Node]) -> Program | None:
         """The program for a signature, traced if it is new; None if the results belong to an open transform or depend
         on `requires_grad` leaves that derivatives must reach. `pending` arguments are computed."""
         if pending:
@@ -468,7 +233,7 @@ class Jitted:
                 self._describe(child, key, leaves)
 
     # tracing ------------------------------------------------------------------------------------------------------
-    def _trace(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[_Program | None, bool]:
+    def _trace(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Program | None, bool]:
         """A new program (None: see `_program`) and whether it serves all calls of this signature."""
         from .random import Recorder, recording
 
@@ -502,7 +267,7 @@ class Jitted:
             _check_escaped([*holes, *(n for _, n, _ in recorder.states)], self._name)
             _compute_captured(ys, holes)
             donated = self._donated(args)
-            program = _Program(self._name, ys, holes, out_structure, recorder.states, tracked, donated)
+            program = Program(self._name, ys, holes, out_structure, recorder.states, tracked, donated)
             self.trace_count += 1
             return program, True
         finally:
@@ -620,18 +385,13 @@ def _input_for(x: Any) -> tuple[Node, Tensor]:
     return hole, Tensor._of(hole)
 
 
-def _stand_in(n: Node) -> Buffer:
-    """A buffer of n's shape and dtype, without memory of its own, that nothing reads."""
-    return Buffer(np.broadcast_to(np.zeros((), n.dtype), n.shape))
-
-
 def _without_values(structure: pytree.Structure, ys: Sequence[Node]) -> pytree.Structure:
     """The same structure made from stored tensors: a structure keeps the containers it was taken from."""
     stored = []
     for y in ys:
         t = _new(Tensor)
         t.grad = None
-        t.node = ir.buffer(y.shape, y.dtype, _stand_in(y))
+        t.node = ir.buffer(y.shape, y.dtype, stand_in(y))
         stored.append(t)
     return pytree.flatten(structure.unflatten(stored))[1]
 

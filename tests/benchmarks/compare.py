@@ -48,7 +48,11 @@ WORKLOADS: dict[str, tuple[str, Callable[[], Arrays], int]] = {  # name: (what, 
     "M7": ("matmul 16x4096x4096", lambda: {"a": normal(16, 4096), "b": normal(4096, 4096)}, 4 << 16),
     "M8": ("gelu(matmul + bias)", lambda: {"x": normal(*MATRIX), "w": normal(*MATRIX), "b": normal(1024)}, 4 << 20),
     "C1": ("conv 3x3", lambda: {"x": normal(8, 64, 56, 56), "w": normal(64, 64, 3, 3, scale=0.05)}, 4 * 8 * 64 * 56**2),
-    "C5": ("max pooling and its gradient", lambda: {"x": normal(8, 64, 56, 56), "g": normal(8, 64, 28, 28)}, 5 * 8 * 64 * 56**2),
+    "C5": (
+        "max pooling and its gradient",
+        lambda: {"x": normal(8, 64, 56, 56), "g": normal(8, 64, 28, 28)},
+        5 * 8 * 64 * 56**2,
+    ),
     "G1": (
         "embedding and its gradient",
         lambda: {"e": normal(50000, 256), "i": RNG.integers(0, 50000, 8192), "g": normal(8192, 256)},
