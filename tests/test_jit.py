@@ -564,3 +564,20 @@ def test_a_call_costs_microseconds() -> None:
     f(x, y)
     best = min(timeit.repeat(lambda: f(x, y), number=2000, repeat=7)) / 2000
     assert best < 30e-6
+
+
+def test_kernels_of_several_parts_run_all_of_them() -> None:
+    """A kernel whose first part is for one thread only, and which needs no memory of its own, stopped after that part."""
+    rng = np.random.default_rng(0)
+    x, t = rng.standard_normal((1024, 512)).astype(np.float32), rng.standard_normal((1024, 1)).astype(np.float32)
+
+    def sums(x: Any, t: Any) -> Any:
+        return (t * 3).sum(), (x * t).sum(axis=1)
+
+    jitted = ad.jit(sums)
+    for scale in (1, 2):
+        for got, want in zip(jitted(x * scale, t), sums(ad.tensor(x * scale), ad.tensor(t)), strict=True):
+            assert np.array_equal(got.numpy(), want.numpy())
+    (program,) = jitted._programs.values()
+    (kernel,) = program._kernels
+    assert len(kernel.code.functions) == 2 and not kernel.code.scratch

@@ -30,7 +30,7 @@ _ref: Final = weakref.ref
 class _Kernel:
     """A step ready to run: its table of pointers, in which only `moving` entries change from call to call.
 
-    `large`: worth several threads; the others are called without asking.
+    `large`: of several parts, with memory of its own or worth several threads; the others are called without asking.
     """
 
     __slots__ = (
@@ -56,7 +56,8 @@ class _Kernel:
         self.params = ctypes.addressof(params)
         first = code.functions[0]
         self.code, self.call, self.outer = code, first.call, first.outer
-        self.large = bool(code.shared or code.scratch) or (first.outer > 1 and first.work >= threads.LEAST)
+        alone = len(code.functions) == 1 and not code.shared and not code.scratch
+        self.large = not alone or (first.outer > 1 and first.work >= threads.LEAST)
         self.threads = threads
         self.allocates, self.releases, self.replaces = step.allocates, step.releases, step.replaces
         self.keep = params
