@@ -567,7 +567,7 @@ def test_a_call_costs_microseconds() -> None:
 
 
 def test_kernels_of_several_parts_run_all_of_them() -> None:
-    """A kernel whose first part is for one thread only, and which needs no memory of its own, stopped after that part."""
+    """A kernel whose first part is for one thread, and which needs no memory of its own, stopped after that part."""
     rng = np.random.default_rng(0)
     x, t = rng.standard_normal((1024, 512)).astype(np.float32), rng.standard_normal((1024, 1)).astype(np.float32)
 
