@@ -83,6 +83,16 @@ def fan(n: int) -> tuple[Node, Node]:
     return x, v
 
 
+def layers(n: int) -> tuple[Node, Node]:
+    """A network of n / 6 layers, each a product with a matrix and a function: a kernel each, all of them alike."""
+    x = h = stored((2, 4), 1.0)
+    w = ir.expand(ir.reshape(ir.buffer((4, 4), FLOAT64, copy(np.eye(4))), (1, 4, 4)), (2, 4, 4))
+    for _ in range(n // 6):
+        product = ir.mul(ir.expand(ir.reshape(h, (2, 4, 1)), (2, 4, 4)), w)
+        h = ir.neg(ir.reshape(ir.sum_(product, (1,)), (2, 4)))
+    return x, h
+
+
 @contextmanager
 def clock(seconds: dict[str, float], stage: str) -> Iterator[None]:
     begin = time.perf_counter()
@@ -125,7 +135,7 @@ def measure(graph: Graph, n: int, repeats: int) -> tuple[int, dict[str, float]]:
 
 @pytest.mark.parametrize(
     ("graph", "n"),
-    [(chain, 25_000), (wide, 2_500), (stack, 2_500), (computed_stack, 2_500), (fan, 5_000)],
+    [(chain, 25_000), (wide, 2_500), (stack, 2_500), (computed_stack, 2_500), (fan, 5_000), (layers, 12_000)],
     ids=lambda v: getattr(v, "__name__", ""),
 )
 def test_every_stage_is_linear(graph: Graph, n: int, capsys: pytest.CaptureFixture[str]) -> None:

@@ -150,7 +150,8 @@ def _in_strips(steps: Sequence[Step], results: Collection[int], item_sizes: Sequ
                     break
                 extent = found[0]
                 run.append((step, found[1]))
-        inner = _passed(run, {p for p, j in last.items() if j < i + len(run)} - set(results))
+        end = i + len(run)
+        inner = _passed(run, {p for step, _ in run for p in _written(step) if last[p] < end} - set(results))
         if inner:
             out.append(_strips([step for step, _ in run], inner, item_sizes))
         else:
