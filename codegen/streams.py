@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from .analysis import is_leaf, statements
 from .generic import generic
 from .index import of, unmask
@@ -21,6 +23,7 @@ def body(kernel: Kernel) -> str | None:
     return None if shared is kernel and looped else canonical(shared)
 
 
+@lru_cache(256)
 def in_place(kernel: Kernel) -> list[tuple[int, int]]:
     """Pairs of a buffer that is read and one that is written that may be the same memory.
 

@@ -20,14 +20,16 @@ def base(n: Node, is_loaded: Callable[[Node], bool], is_kept: Callable[[Node], b
 
     A value that the kernel itself keeps (`is_kept`) is computed, be it only by movement.
     """
-    leaf = n
+    leaf, cut = n, False
     while not is_loaded(leaf):
         if is_kept(leaf):
             return None
-        if leaf.op not in (Op.SHRINK, Op.PERMUTE, Op.EXPAND) and not _squeezes(leaf):
+        if leaf.op is Op.SHRINK:
+            cut = True
+        elif leaf.op is not Op.PERMUTE and leaf.op is not Op.EXPAND and not _squeezes(leaf):
             return None
         leaf = leaf.src[0]
-    return leaf, 0 if leaf is n else ix.flatten(through(n, leaf, [ix.ZERO] * len(n.shape)), leaf.shape).const
+    return leaf, ix.flatten(through(n, leaf, [ix.ZERO] * len(n.shape)), leaf.shape).const if cut else 0
 
 
 def _squeezes(n: Node) -> bool:
