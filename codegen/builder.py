@@ -118,6 +118,7 @@ class Module:
         self.globals: list[str] = []
         self.functions: list[str] = []
         self.helpers: set[str] = set()
+        self.outlined: set[str] = set()  # operations that are called, not written out at every place
 
     def text(self) -> str:
         return "\n".join([*self.globals, *self.declared.values(), *self.functions, ""])

@@ -9,6 +9,7 @@ parts share; when `scratch_bytes` is not 0, the last is a scratch area of that s
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 from . import address, memory
@@ -40,6 +41,7 @@ from .loops import (
     Store,
     Update,
 )
+from .math import FUNCTIONS
 from .ops import emit_op, to_memory, to_register
 from .parts import parts
 from .ranges import ranged
@@ -47,6 +49,7 @@ from .target import Target
 from .vectorize import copies, lanes_for, private, round_up_to_power
 
 STACK_SCRATCH = 64 << 10  # scratch buffers up to this many bytes together live on the stack
+OUTLINED = 8  # places of a kernel from which an elementary function is called: its code is most of what LLVM works on
 BIG_BODY = 40  # statements from which a vector loop is one masked copy instead of a main loop and a tail
 _RANGE = Val("%begin", I64), Val("%end", I64)
 SHORT = 4  # vectors below which a loop is one masked copy from half as many statements on
@@ -110,6 +113,8 @@ def part_name(name: str, number: int) -> str:
 
 
 def _function(part: Kernel, target: Target, module: Module, name: str, streamed: Collection[int]) -> None:
+    times = Counter(s.op for s in statements(part.body) if isinstance(s, Apply) and s.op in FUNCTIONS)
+    module.outlined = {op for op, count in times.items() if count >= OUTLINED}
     f = Frame(part, target, module, run)
     f.streamed = {part.buffers[i] for i in streamed}
     _arguments(f)

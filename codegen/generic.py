@@ -6,6 +6,8 @@ A new batch size or another parameter of the same rank then needs no new code. T
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from .analysis import indices, statements
 from .clone import Clone
 from .index import Var, of
@@ -19,6 +21,7 @@ EXTENT = (1 << 30) + 1
 LEAST = 64  # shorter loops have code of their own: fewer lanes, no tail
 
 
+@lru_cache(64)
 def generic(kernel: Kernel, least: int = LEAST) -> Kernel:
     """`kernel` for any extent of its outer loop; as it is if its code depends on that, or the extent is below `least`.
 

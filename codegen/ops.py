@@ -27,8 +27,26 @@ def emit_op(b: Builder, op: str, result: Type, operands: tuple[Type, ...], args:
     key = op, operands[-1].kind
     if (key not in TABLE and key not in CONVERSIONS) or len(args) != OPS[op][0]:
         raise TypeError(f"{op}: not defined for {', '.join(map(repr, operands))}")
-    y = TABLE[key](b, *args) if key in TABLE else CONVERSIONS[key](b, result, operands[0], args[0])
+    if op in b.module.outlined:
+        y = _called(b, op, key, args)
+    else:
+        y = TABLE[key](b, *args) if key in TABLE else CONVERSIONS[key](b, result, operands[0], args[0])
     return round_to_half(b, y) if result.name == "f16" and op in ROUNDED else y
+
+
+def _called(b: Builder, op: str, key: tuple[str, str], args: tuple[Val, ...]) -> Val:
+    """The value of an operation by a function of the module's own, made at its first call."""
+    t = args[0].ty
+    name = f"{op}.{t.suffix}"
+    if name not in b.module.helpers:
+        b.module.helpers.add(name)
+        inside = Builder(b.module)
+        names = [f"%x{i}" for i in range(len(args))]
+        y = TABLE[key](inside, *[Val(x, a.ty) for x, a in zip(names, args, strict=True)])
+        heads = ", ".join(f"{a.ty.ll} {x}" for x, a in zip(names, args, strict=True))
+        header = f"define internal {y.ty.ll} @{name}({heads}) #0 {{"
+        b.module.functions.append("\n".join([header, "entry:", *inside.lines, f"  ret {y!r}", "}"]))
+    return b.emit(t, f"call {t.ll} @{name}({', '.join(map(repr, args))})")
 
 
 # memory and half precision ------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from .split import prepare
 LEAST: Final = 1 << 16  # statements executed from which a loop is a part
 
 
-@lru_cache(4)
+@lru_cache(64)
 def parts(kernel: Kernel) -> tuple[Kernel, ...]:
     """The parts of a kernel, over its buffers and parameters; of one that is not cut, the kernel as it is emitted."""
     kernel = prepare(kernel)

@@ -53,7 +53,7 @@ PIECES = 3  # pieces that a loop is cut into at every cut; with more, only the l
 MIN_SCALAR = 4  # extent that the piece without masks of a loop around others has at least
 
 
-@lru_cache(4)
+@lru_cache(64)
 def prepare(kernel: Kernel) -> Kernel:
     """The kernel as it is emitted: nests coalesced, loops split."""
     if kernel.prepared:
@@ -63,10 +63,7 @@ def prepare(kernel: Kernel) -> Kernel:
         inner = sole(kernel.body) is None
         for split in (_Phases(inner), _Borders(inner)):
             kernel = replace(kernel, body=prune(split.body(kernel.body)))
-    for s in statements(kernel.body):
-        if isinstance(s, Loop):
-            s.body = _stores_last(s.body)
-    return replace(kernel, prepared=True)
+    return replace(kernel, body=_stored_late(kernel.body), prepared=True)
 
 
 def borders(body: Sequence[Stmt]) -> list[Stmt]:
@@ -261,6 +258,11 @@ def _size(body: Sequence[Stmt]) -> int:
             case _:
                 total += 1
     return total
+
+
+def _stored_late(body: list[Stmt]) -> list[Stmt]:
+    """The body with the stores of its loops where `_stores_last` puts them."""
+    return [Loop(s.var, _stores_last(_stored_late(s.body)), s.carries) if isinstance(s, Loop) else s for s in body]
 
 
 def _stores_last(body: list[Stmt]) -> list[Stmt]:

@@ -11,7 +11,7 @@ from kernel_tools import TARGET, buffer, compiled, execute, sample
 
 from codegen import jit
 from codegen.index import Var, of
-from codegen.loops import Apply, Kernel, Load, Loop, Store
+from codegen.loops import Apply, Kernel, Load, Loop, Stmt, Store
 from codegen.scalar import F16, F32, F64, I32, Type
 from codegen.target import level
 
@@ -93,3 +93,21 @@ def test_code_for_another_machine_is_emitted_but_not_run() -> None:
 def test_unknown_levels_are_refused() -> None:
     with pytest.raises(ValueError, match="expected native or one of"):
         level("pentium", "x86_64-unknown-linux-gnu")
+
+
+@pytest.mark.parametrize("type", [F32, F64], ids=str)
+def test_functions_used_often_are_called_and_give_the_same_bits(type: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y, i = buffer(type, 101, "in"), buffer(type, 101, "out"), Var(101, "i")
+    body: list[Stmt] = [value := Load(type, x, of(i))]
+    for k in range(12):
+        body.append(value := Apply(("sin", "tanh", "exp")[k % 3], type, (value,)))
+    kernel = Kernel("test", (x, y), (), [Loop(i, [*body, Store(y, of(i), value)])])
+    out = []
+    for places in (4, 5):
+        monkeypatch.setattr("codegen.emit.OUTLINED", places)
+        jit.clear()
+        text = compiled(kernel).llvm
+        assert ("@tanh." in text) == (places == 4)
+        out.append(np.zeros(101, {F32: np.float32, F64: np.float64}[type]))
+        execute(kernel, sample(type, 101), out[-1])
+    assert out[0].tobytes() == out[1].tobytes()
