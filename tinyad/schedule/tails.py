@@ -51,11 +51,6 @@ def blocked(n: Node) -> Node | None:
     return ir.reduce(n.op, laid, (1,))
 
 
-def columns_of(p: Node) -> tuple[int, ...]:
-    """The sizes of the axes along which partial sums differ, but for the blocks."""
-    return tuple([m for m in p.shape[2:] if m != 1])
-
-
 def share_rows(
     groups: Iterable[Group], uses: dict[int, dict[Use, None]], order: Iterable[Node], stored: dict[int, Node]
 ) -> dict[int, Node]:
@@ -145,8 +140,7 @@ def _goes_along(
     outer, inner = loops[: len(rows)], loops[len(rows) :]
     if tuple([v.extent for v in outer]) != rows or g.led_by(outer) != loops:
         return False
-    columns = {columns_of(p) for p in sums}
-    if len(columns) > 1 or (inner and tuple([v.extent for v in inner]) not in columns):
+    if any([v.extent for v in inner] != [m for m in p.shape[2:] if m != 1] for p in sums):
         return False
     shared = 0
     for r in reads:
