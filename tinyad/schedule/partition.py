@@ -50,6 +50,8 @@ _COST: Final[dict[Op, int]] = {
 
 _COPIED: Final = frozenset({Op.BUFFER, Op.SCATTER, Op.CALL})
 """What cannot write itself into a part of a CAT: another kernel copies it there."""
+_READ: Final = REDUCE | {Op.BUFFER, Op.SCAN}
+"""What whoever needs it reads from memory, or has from a pass."""
 HEAVY: Final = REDUCE | {Op.SCAN, Op.SCATTER, Op.CALL}
 """What is computed apart from the elements around it."""
 
@@ -113,14 +115,7 @@ class _Partitioner:
             if n.op is Op.CALL:
                 for s in n.src:
                     self.forced.setdefault(id(s), "stored: read by host code")
-            again = loads = 0.0
-            for s in n.src:
-                read = s.op is Op.BUFFER or self._is_loaded(s)
-                share = min(s.size / max(n.size, 1), 1)
-                again += 0 if read else self.cost[id(s)] * (share if n.op is Op.EXPAND else 1)
-                loads += LOAD * share if read else self.loads[id(s)] * share
-            self.cost[id(n)] = min(again + _COST.get(n.op, 0), 10 * CAP)
-            self.loads[id(n)] = min(loads, 10 * CAP)
+            self._measure(n)
         if not self.fuse:
             inside_contraction = {id(c.product) for c in self.contractions.values()}
             for n in self.order:
@@ -128,9 +123,18 @@ class _Partitioner:
                     self.forced.setdefault(id(n), "stored: fusion is off")
         self.cap = strip(self.order)
 
-    def _is_loaded(self, n: Node) -> bool:
-        """Whether whoever needs `n` reads it, or has it from a pass, as far as is known before the walk."""
-        return n.op in REDUCE or n.op is Op.SCAN or id(n) in self.forced
+    def _measure(self, n: Node) -> None:
+        """Notes what an element of `n` costs, as far as is known before the walk."""
+        again = loads = 0.0
+        for s in n.src:
+            share = 1.0 if s.shape == n.shape else min(s.size / max(n.size, 1), 1.0)
+            if s.op in _READ or id(s) in self.forced:
+                loads += LOAD * share
+            else:
+                again += self.cost[id(s)] * (share if n.op is Op.EXPAND else 1)
+                loads += self.loads[id(s)] * share
+        self.cost[id(n)] = min(again + _COST.get(n.op, 0), 10 * CAP)
+        self.loads[id(n)] = min(loads, 10 * CAP)
 
     # the walk ---------------------------------------------------------------------------------------------------
     def run(self) -> Partition:
@@ -447,7 +451,7 @@ class _Partitioner:
             spread = n.op is Op.EXPAND or n.op is Op.SCATTER
             once = n.op in ELEMENTWISE or n.op in (Op.PAD, Op.CAT) or (spread and not repeats(n, p, g.loops))
             for s, place in zip(n.src, passes_on(n, p)):
-                times = u.times if once else u.times * n.size / max(s.size, 1)
+                times = u.times if once or s.shape == n.shape else u.times * n.size / max(s.size, 1)
                 self._use(s, Use(g, u.context, place, times))
 
     def _use(self, s: Node, u: Use) -> None:

@@ -33,6 +33,12 @@ Position = tuple[tuple[Loop, ...], ...]
 
 def resolved(loops: Iterable[Loop]) -> tuple[Loop, ...]:
     """The loops with split ones replaced by their parts."""
+    loops = tuple(loops)
+    for loop in loops:
+        if loop.parts:
+            break
+    else:
+        return loops
     out: list[Loop] = []
     stack = list(loops)[::-1]
     while stack:
