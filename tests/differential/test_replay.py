@@ -63,7 +63,7 @@ def test_programs(seed: int, size: int, cell: tuple[str, str, str]) -> None:
 
 
 @pytest.mark.slow
-def test_a_thousand_programs() -> None:
+def test_two_thousand_programs() -> None:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
-        for k in range(1000):
+        for k in range(2000):
             replay(k, k % 9, CELLS[k % len(CELLS)])
