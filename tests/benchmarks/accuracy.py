@@ -1,4 +1,4 @@
-"""The error of float32 functions over all 2^32 arguments: ``python tests/accuracy.py [function ...]``.
+"""The error of float32 functions over all 2^32 arguments: ``python tests/benchmarks/accuracy.py [function ...]``.
 
 Each function is computed in float32 and again in float64 (whose own errors, against mpmath, are the business of
 `tests/codegen/test_math.py`), and the two are compared in the same kernel: a chunk of arguments is read, one number is
