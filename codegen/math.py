@@ -42,8 +42,8 @@ FUNCTIONS: Final[dict[str, Callable[..., Val]]] = {
 
 # Largest errors in units in the last place, rounded up. float32 of one argument: over all 2^32 arguments, against
 # float64 (tests/benchmarks/accuracy.py); pow and atan2: some 10^7 pairs. float64: some 10^5 points against mpmath,
-# among them neighbours of multiples of pi/2 and of 1, the ends of ranges and denormals. lgamma in float64 holds for x > 0; for
-# x < 0 it is a difference of logarithms, and exact to as many units of the larger.
+# among them neighbours of multiples of pi/2 and of 1, the ends of ranges and denormals. lgamma in float64 holds for
+# x > 0; for x < 0 it is a difference of logarithms, and exact to as many units of the larger.
 MAX_ULP: Final[dict[str, dict[str, float]]] = {
     "exp": {"f32": 1.1, "f64": 1.0},
     "log": {"f32": 1.0, "f64": 0.9},
