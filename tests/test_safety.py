@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import subprocess
@@ -136,6 +137,7 @@ def test_guarded_memory_ends_at_a_fault_and_begins_as_nan(size: int) -> None:
 @posix
 def test_kernels_run_in_guarded_memory(fresh, monkeypatch) -> None:
     monkeypatch.setattr(config, "guard", True)
+    gc.collect()
     live = buffer.usage()["live_bytes"]
     x = ad.tensor(np.arange(35.0, dtype=np.float32).reshape(5, 7))
     got = ad.softmax(x @ ad.permute_dims(x, (1, 0))).numpy()
@@ -143,4 +145,4 @@ def test_kernels_run_in_guarded_memory(fresh, monkeypatch) -> None:
     want = np.exp(want - want.max(-1, keepdims=True))
     np.testing.assert_allclose(got, want / want.sum(-1, keepdims=True), rtol=1e-5, atol=1e-30)
     del x, got
-    assert buffer.usage()["live_bytes"] == live
+    assert buffer.usage()["live_bytes"] <= live
