@@ -18,6 +18,7 @@ from .builder import I64, PTR, Module, Val, const, register_type, ty
 from .combine import COMBINE, COMBINE_BOOL, identity
 from .contract import contract, method
 from .emit_columns import column_partials, is_tiled, tiles
+from .emit_crossed import crossed, is_crossed
 from .emit_partials import partials
 from .emit_reduce import reduce
 from .emit_rows import epilogue, rows
@@ -97,7 +98,7 @@ def _padded(size: int) -> int:
 def emit(kernel: Kernel, target: Target, name: str, streamed: Collection[int] = ()) -> str:
     """LLVM text of `kernel`: one function for each of its parts, called `part_name`.
 
-    `streamed`: the numbers of buffers that are written past the caches.
+    `streamed`: the numbers of buffers that no cache holds: those written go past the caches, others are asked for ahead.
     """
     module = Module(target.has_fma, target.has_f16c, target.masks, target.has_long)
     for number, part in enumerate(parts(kernel)):
@@ -116,7 +117,8 @@ def _function(part: Kernel, target: Target, module: Module, name: str, streamed:
     times = Counter(s.op for s in statements(part.body) if isinstance(s, Apply) and s.op in FUNCTIONS)
     module.outlined = {op for op, count in times.items() if count >= OUTLINED}
     f = Frame(part, target, module, run)
-    f.streamed = {part.buffers[i] for i in streamed}
+    far = {part.buffers[i] for i in streamed}
+    f.streamed, f.far = ({b for b in far if (b.role == "out") is written} for written in (True, False))
     _arguments(f)
     f.ranged = ranged(part.body)
     run(f, part.body)
@@ -279,6 +281,9 @@ def _loop(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
     """A scalar loop; or a vector loop and, where the extent is not surely a multiple of the lanes, a tail."""
     if f.vector is None and is_tiled(loop, f.target):
         tiles(f, loop, lo, hi)
+        return
+    if f.vector is None and is_crossed(loop):
+        crossed(f, loop, lo, hi)
         return
     lanes = lanes_for(loop, f.target) if f.vector is None else 1
     if lanes == 1 and f.vector is None and (at := epilogue(loop)):

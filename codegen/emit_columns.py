@@ -34,8 +34,8 @@ from .emit_partials import UNITS, Units
 from .emit_reduce import nest, rounded
 from .frame import Frame, lane_numbers
 from .index import unmask
-from .loops import BLOCK, Buffer, Check, Load, Loop, Reduce, Stmt, Store, Update
-from .memory import store_vector
+from .loops import BLOCK, Accumulator, Buffer, Check, Load, Loop, Reduce, Stmt, Store, Update
+from .memory import prefetch, store_vector
 from .target import Target
 from .vectorize import lanes_for
 
@@ -105,13 +105,16 @@ def _height(r: Reduce) -> int:
     return 1 if r.tree == "subtrees" else BLOCK
 
 
-class _Tile:
-    """The columns ``[first, last)`` of a loop. Its memory is arrays of `room` columns for each accumulator."""
+class Tile:
+    """The columns ``[first, last)`` of a loop. Its memory is arrays of `room` columns for each accumulator.
 
-    def __init__(self, f: Frame, loop: Loop) -> None:
+    `arrays`: how many those of a reduction are; the first has, in the end, what the reduction comes to.
+    """
+
+    def __init__(self, f: Frame, loop: Loop, arrays: Callable[[Reduce], int]) -> None:
         self.f, self.loop = f, loop
         self.sums = {
-            r: [_Sums(r, k) for k in range(len(r.accumulators))] for r in loop.body if isinstance(r, Reduce)
+            r: [Sums(k, a, arrays(r)) for k, a in enumerate(r.accumulators)] for r in loop.body if isinstance(r, Reduce)
         }
         every = [s for sums in self.sums.values() for s in sums]
         widest = max(s.wide.bytes for s in every)
@@ -160,16 +163,16 @@ class _Tile:
         f.loop(self.first, middle, self.lanes, [], partial(vector, False), "tile")
         f.loop(middle, self.last, 1, [], single, "column")
 
-    def place(self, s: "_Sums", array: Val, at: Val) -> Val:
+    def place(self, s: "Sums", array: Val, at: Val) -> Val:
         """The address of the column `at` in an array of `s`."""
         b = self.f.b
         column = b.binary("add", b.binary("mul", array, const(I64, self.room)), b.binary("sub", at, self.first))
         return b.gep(s.wide_ty(1), s.memory, column)
 
-    def load(self, s: "_Sums", array: Val, at: Val) -> Val:
+    def load(self, s: "Sums", array: Val, at: Val) -> Val:
         return self.f.b.load(s.wide_ty(self.f.lanes), self.place(s, array, at), s.wide.bytes)
 
-    def store(self, s: "_Sums", array: Val, at: Val, value: Val) -> None:
+    def store(self, s: "Sums", array: Val, at: Val, value: Val) -> None:
         self.f.b.store(value, self.place(s, array, at), s.wide.bytes)
 
     def given(self, at: Val, upto: Stmt | None) -> None:
@@ -187,23 +190,30 @@ class _Tile:
 RUNNING: Final = const(I64, 0)  # the array of running sums; the slots of the counter follow
 
 
-class _Sums:
-    """The arrays of accumulator k of a reduction: the running sums, then a slot for each level of the counter."""
+class Sums:
+    """The arrays of accumulator k of a reduction."""
 
-    def __init__(self, r: Reduce, k: int) -> None:
-        self.k, self.acc = k, r.accumulators[k]
-        self.wide = wide_type(self.acc.type)
-        self.blocks = -(-prod(v.extent for v in r.vars) // _height(r))
-        self.arrays = 1 + self.blocks.bit_length()
+    def __init__(self, k: int, acc: Accumulator, arrays: int) -> None:
+        self.k, self.acc, self.arrays = k, acc, arrays
+        self.wide = wide_type(acc.type)
         self.memory = RUNNING
 
     def wide_ty(self, lanes: int) -> Ty:
         return register_type(self.wide, lanes)
 
 
+def _blocks(r: Reduce) -> int:
+    return -(-prod(v.extent for v in r.vars) // _height(r))
+
+
+def _arrays(r: Reduce) -> int:
+    """The running sums, then a slot for each level of the counter."""
+    return 1 + _blocks(r).bit_length()
+
+
 def tiles(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
     """Emits the loop as the module's docstring says, for the columns ``[lo, hi)``."""
-    tile = _Tile(f, loop)
+    tile = Tile(f, loop, _arrays)
 
     def body() -> None:
         for r in tile.sums:
@@ -220,7 +230,7 @@ def column_partials(f: Frame, loop: Loop, into: Sequence[Buffer], begin: Val, en
     """The subtrees of the units ``[begin, end)`` for all columns: row u of the matrix ``into[k]`` for unit u."""
     u = column_units(loop)
     assert u is not None
-    tile = _Tile(f, loop)
+    tile = Tile(f, loop, _arrays)
     (r,) = tile.sums
     rows = u.size * BLOCK
 
@@ -251,7 +261,7 @@ class _Subtrees:
 class _Counter:
     """The binary counter of one reduction for all columns of a tile."""
 
-    def __init__(self, f: Frame, tile: _Tile, r: Reduce, subtrees: _Subtrees | None = None) -> None:
+    def __init__(self, f: Frame, tile: Tile, r: Reduce, subtrees: _Subtrees | None = None) -> None:
         self.f, self.tile, self.r, self.subtrees = f, tile, r, subtrees
         self.sums = tile.sums[r]
         self.count = f.alloca(I64)
@@ -296,6 +306,7 @@ class _Counter:
             values = [tile.load(s, RUNNING, at) for s in self.sums]
             for row in rows:
                 with f.scope((self.r.vars[-1], row)):
+                    prefetch(f, self.r.body, tile.loop.var, self.r.vars[-1], count)
                     f.run(self.r.body)
                     for i, s in enumerate(self.sums):
                         x = f.wide(f.values[s.acc.value])
@@ -374,7 +385,7 @@ class _Counter:
     def finish(self) -> None:
         """What all blocks combine to, as running sums."""
         f, tile = self.f, self.tile
-        blocks = self.sums[0].blocks
+        blocks = _blocks(self.r)
         waiting = [const(I64, 1 + level) for level in range(blocks.bit_length()) if blocks >> level & 1]
 
         def columns(at: Val) -> None:

@@ -171,7 +171,7 @@ def _row(f: Frame, node: Reduce, accs: list[Accumulator]) -> list[Val]:
     counter = Counter(f, accs, lanes, rows * -(-extent // block))
     whole = const(I64, 0), const(I64, extent)
     nest(f, node.vars[:-1], lambda: row_blocks(f, node, accs, lanes, counter, *whole))
-    return [_across(f, acc, v) for acc, v in zip(accs, counter.finish(), strict=True)]
+    return [across(f, acc, v) for acc, v in zip(accs, counter.finish(), strict=True)]
 
 
 def row_blocks(
@@ -196,7 +196,7 @@ def nest(f: Frame, variables: tuple[Var, ...], body: Callable[[], None]) -> None
     f.loop(const(I64, 0), const(I64, variables[0].extent), 1, [], step)
 
 
-def _across(f: Frame, acc: Accumulator, v: Val) -> Val:
+def across(f: Frame, acc: Accumulator, v: Val) -> Val:
     """The lanes combined pairwise: lane j with lane j + half, until one is left."""
     while v.ty.lanes > 2:
         half = v.ty.lanes // 2
@@ -221,7 +221,7 @@ def _row_step(
         return out
 
 
-def _pairwise(f: Frame, acc: Accumulator, parts: list[Val]) -> Val:
+def pairwise(f: Frame, acc: Accumulator, parts: list[Val]) -> Val:
     """(0+1) + (2+3) + ...; what is still the literal identity is left out."""
     absent = identity(acc.op, wide_type(acc.type), parts[0].ty.lanes).ref
 
@@ -272,7 +272,7 @@ def _row_vectors(
 
     def finish(state: list[Val]) -> None:
         parts = [state[k :: len(accs)] for k in range(len(accs))]
-        counter.push([_pairwise(f, acc, p) for acc, p in zip(accs, parts, strict=True)])
+        counter.push([pairwise(f, acc, p) for acc, p in zip(accs, parts, strict=True)])
 
     def whole(start: Val, carried: list[Val]) -> list[Val]:
         end = const(I64, int(start.ref) + block) if start.ref.isdigit() else f.b.binary("add", start, const(I64, block))
@@ -330,7 +330,7 @@ def _row_elements(
                 to_register(b, wide_type(acc.type), b.load(vector, b.gep(t, place, const(I64, s * lanes)), t.bits // 8))
                 for s in range(UNROLL)
             ]
-            values.append(_pairwise(f, acc, parts))
+            values.append(pairwise(f, acc, parts))
         counter.push(values)
         return carried
 

@@ -17,15 +17,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from . import address
 from .builder import I64, Val, const, ty
 from .combine import identity, wide_type
 from .epilogue import Tile, run_epilogue
 from .flat import Flat, multiply_add
 from .frame import Frame, lane_numbers
-from .index import of, substitute
-from .loops import CONTRACT_BLOCK, Contract, Load
-from .memory import memory_type
+from .loops import CONTRACT_BLOCK, Contract
+from .memory import prefetch
 from .pack import pack
 from .tiling import Stream
 
@@ -145,10 +143,7 @@ class _Stream:
                 left = b.splat(b.binary("sub", const(I64, p.n), first), p.lanes)
                 mask = b.icmp("slt", lane_numbers(ty("i", 64, p.lanes)), left)
             with f.scope((side.k, k), (side.var, first)):
-                for s in side.body:
-                    if isinstance(s, Load) and s.index.coefficient(side.k) and not s.index.data():
-                        ahead = substitute(s.index, lambda a: of(a) + p.steps if a is side.k else None)
-                        b.prefetch(address.pointer(f, s.buffer, ahead, memory_type(s.buffer.type, 1)))
+                prefetch(f, side.body, side.var, side.k, p.steps, near=True)
                 with f.vectorised(side.var, p.lanes, mask, aligned=False):
                     f.run(side.body)
                     out.append(f.wide(f.values[side.value]))

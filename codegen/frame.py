@@ -56,6 +56,7 @@ class Frame:
         self.private: Collection[Buffer] = ()
         self.buffers: dict[Buffer, Val] = {}
         self.streamed: set[Buffer] = set()  # that are written past the caches
+        self.far: set[Buffer] = set()  # that are read from no cache
         self.carries: dict[Carry, Val] = {}
         self.arena: Val | None = None
         self.plain_steps = not any(isinstance(s, Contract) for s in statements(kernel.body))  # see `Builder.opaque`

@@ -24,8 +24,10 @@ from .analysis import buffers, statements
 from .cache import Disk, Entry, digest, source
 from .cost import operations
 from .emit import emit, part_name, scratch_bytes, shared_bytes
+from .emit_columns import is_tiled
+from .emit_crossed import is_crossed
 from .generic import LEAST, generic
-from .loops import Contract, Kernel, Load, Reduce, Update
+from .loops import Contract, Kernel, Load, Loop, Reduce, Update
 from .parts import parts
 from .ranges import extent, ranged
 from .split import prepare
@@ -100,7 +102,7 @@ class Code:
 
 @dataclass(eq=False, slots=True)
 class Compiled(Code):
-    """A kernel as machine code. `streamed`: which buffers are written past the caches."""
+    """A kernel as machine code. `streamed`: which buffers no cache holds (see `emit`)."""
 
     kernel: Kernel
     object: bytes
@@ -230,19 +232,22 @@ def compile_kernel(kernel: Kernel, t: Target, least: int = LEAST, kept: Collecti
 
 
 def _streamed(kernel: Kernel, t: Target) -> frozenset[int]:
-    """The numbers of the buffers that are written past the caches, as they would not be found there later anyway.
+    """The numbers of the buffers that are written past the caches, as they would not be found there later anyway, and
+    of those that tiles ask for ahead.
 
     These are outputs of a kernel that moves more than the largest cache holds, if it does not read them itself, or
-    could not find them itself.
+    could not find them itself; and inputs that are larger than this cache.
     """
     bytes_of = [b.size * b.type.bytes for b in kernel.buffers]
     if sum(bytes_of) <= t.cache_bytes:
         return frozenset()
+    tiled = any(isinstance(s, Loop) and (is_tiled(s, t) or is_crossed(s)) for s in statements(kernel.body))
     read = {s.buffer for s in statements(kernel.body) if isinstance(s, (Load, Update))}
     return frozenset(
         i
         for i, (b, size) in enumerate(zip(kernel.buffers, bytes_of, strict=True))
-        if b.role == "out" and (b not in read or size > t.cache_bytes)
+        if (size > t.cache_bytes and b.role == "in" and tiled)
+        or (b.role == "out" and (b not in read or size > t.cache_bytes))
     )
 
 
@@ -290,11 +295,12 @@ def _work(part: Kernel, t: Target) -> int:
 
 
 def _few(part: Kernel) -> bool:
-    """Contractions pack once per range; column reductions, and loops around that each range repeats, want wide ones."""
+    """Contractions pack once per range; tiles of columns, and loops around that each range repeats, want wide ones."""
     if part.partials:
         return False
     columns = any(isinstance(s, Reduce) and s.tree == "column" for s in statements(part.body))
     found = ranged(part.body)
+    columns = columns or (isinstance(found, Loop) and is_crossed(found))
     return columns or isinstance(found, Contract) or found not in part.body
 
 

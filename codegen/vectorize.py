@@ -67,11 +67,16 @@ def _is_chain(body: Sequence[Stmt]) -> bool:
     return longest >= CHAIN and 2 * longest > count
 
 
-def _lanewise(body: Sequence[Stmt], var: Var, dependence: Dependence, top: bool) -> bool:
+def is_lanewise(loop: Loop) -> bool:
+    """Whether every lane can do its own part of the body, row reductions too."""
+    return not loop.carries and _lanewise(loop.body, loop.var, Dependence(loop.body), top=True, rows=True)
+
+
+def _lanewise(body: Sequence[Stmt], var: Var, dependence: Dependence, top: bool, rows: bool = False) -> bool:
     for s in body:
         match s:
             case Reduce():
-                if s.tree == "row" or not _lanewise(s.body, var, dependence, top=False):
+                if (s.tree == "row" and not rows) or not _lanewise(s.body, var, dependence, top=False):
                     return False
             case Loop():
                 if not _lanewise(s.body, var, dependence, top=False) or not _unit_strides(s.body, var):

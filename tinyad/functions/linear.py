@@ -61,14 +61,29 @@ def matmul(x1: Operand, x2: Operand) -> Node:
             f"(size {right[-2]} is different from {k}) ({origins(a, b)})"
         )
     batch = left[:-2] if left[:-2] == right[:-2] else _batch(a, b, left[:-2], right[:-2])
-    ones = (1,) * len(batch)
-    full = (*batch, m, k, n)
-    wide_a = ir.expand(ir.reshape(a, (*ones[len(left) - 2 :], *left, 1)), full)
-    wide_b = ir.expand(ir.reshape(b, (*ones[len(right) - 2 :], *right[:-2], 1, k, n)), full)
-    y = _sum_of_products(wide_a, wide_b, (len(batch) + 1,))
+    if (n == 1 and m > 1 and _is_turned(a)) or (m == 1 and n > 1 and _is_turned(b)):
+        x, z = movement.matrix_transpose(ir.reshape(b, right)), movement.matrix_transpose(ir.reshape(a, left))
+        y = movement.matrix_transpose(_matrices(x, z, batch))
+    else:
+        y = _matrices(ir.reshape(a, left), ir.reshape(b, right), batch)
     if len(a.shape) == 1 or len(b.shape) == 1:
         y = ir.reshape(y, batch + left[-2:-1] * (len(a.shape) > 1) + right[-1:] * (len(b.shape) > 1))
     return y
+
+
+def _matrices(a: Node, b: Node, batch: Shape) -> Node:
+    """The products of matrices [.., M, K] and [.., K, N] -> [*batch, M, N]."""
+    (m, k), n, ones = a.shape[-2:], b.shape[-1], (1,) * len(batch)
+    full = (*batch, m, k, n)
+    wide_a = ir.expand(ir.reshape(a, (*ones[len(a.shape) - 2 :], *a.shape, 1)), full)
+    wide_b = ir.expand(ir.reshape(b, (*ones[len(b.shape) - 2 :], *b.shape[:-2], 1, k, n)), full)
+    return _sum_of_products(wide_a, wide_b, (len(batch) + 1,))
+
+
+def _is_turned(x: Node) -> bool:
+    """Whether a matrix is the transpose of one in memory: its product with a vector then is the vector's with that one,
+    summed as it lies."""
+    return x.op is Op.PERMUTE and x.arg[-2:] == (len(x.arg) - 1, len(x.arg) - 2)
 
 
 def _batch(a: Node, b: Node, left: Shape, right: Shape) -> Shape:
@@ -268,7 +283,10 @@ def _without(term: Term, kept: set[str]) -> Term:
 
 
 def _contract(left: Term, right: Term, kept: set[str], sizes: dict[str, int]) -> Term:
-    """Σ left·right over the labels not in `kept`, in the order of a matrix product: batch, rows, summed, columns."""
+    """Σ left·right over the labels not in `kept`, in the order of a matrix product: batch, rows, summed, columns.
+
+    With a vector, in the order in which the matrix lies.
+    """
     a, p = _without(left, kept | set(right[1]))
     b, q = _without(right, kept | set(left[1]))
     batch = [c for c in p if c in q and c in kept]
@@ -276,6 +294,8 @@ def _contract(left: Term, right: Term, kept: set[str], sizes: dict[str, int]) ->
     summed = [c for c in p if c in q and c not in kept]
     columns = [c for c in q if c not in p]
     order = [*batch, *rows, *summed, *columns]
+    if not rows or not columns:
+        order = [*batch, *(c for c in (p if rows else q) if c not in batch)]
     full = tuple(sizes[c] for c in order)
     y = _sum_of_products(_laid(a, p, order, full), _laid(b, q, order, full), [order.index(c) for c in summed])
     return y, "".join(c for c in order if c not in summed)
