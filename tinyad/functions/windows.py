@@ -98,13 +98,14 @@ def _conv(name: str, rank: int, x: Node, weight: Node, bias: Node | None, stride
     if dtype is BOOL:
         raise DTypeError(f"{name} is not defined for dtype bool ({origins(x, weight)})")
     x, weight = ir.cast(x, dtype), ir.cast(weight, dtype)
-    x = ir.pad(x, _pad_spec(x, _padding(padding, kernel, s, d, name)))
-    win = _windows(x, kernel, s, d, name)
-    spans = win.shape[2:]
-    count = tuple(spans[1::2])
     inner = channels // groups
     g = (groups,) if groups > 1 else ()
     n, per = x.shape[0], outputs // groups
+    x = ir.reshape(x, (n, *g, inner, *x.shape[2:]))  # groups are an axis of the derivatives, too
+    x = ir.pad(x, _pad_spec(x, _padding(padding, kernel, s, d, name)))
+    win = _windows(x, kernel, s, d, name)
+    spans = win.shape[2 + len(g) :]
+    count = tuple(spans[1::2])
     full = (n, *g, per, inner, *spans)
     wide_x = ir.expand(ir.reshape(win, (n, *g, 1, inner, *spans)), full)
     taps = tuple(v for k in kernel for v in (k, 1))
