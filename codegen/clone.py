@@ -126,7 +126,7 @@ class Clone:
         self.new[id(s.acc)] = acc
         epilogue = self.body(s.epilogue)
         m, n, k = self.joined(s.m), self.joined(s.n), self.joined(s.k)
-        return Contract(m, n, k, a_body, self.value(s.a), b_body, self.value(s.b), acc, epilogue)
+        return Contract(m, n, k, a_body, self.value(s.a), b_body, self.value(s.b), acc, epilogue, s.how)
 
     def joined(self, variables: tuple[Var, ...]) -> tuple[Var, ...]:
         if self.joins is None or self.joins[0] not in variables:

@@ -11,12 +11,12 @@ from .builder import Val
 from .emit_contract import contract_tiles
 from .emit_stream import contract_stream
 from .emit_taps import contract_taps, taps
-from .emit_windows import contract_windows, layout
+from .emit_windows import contract_windows, layout, layouts
 from .frame import ON_STACK, Frame
 from .loops import Contract, Kernel
 from .split import prepare
 from .target import Target
-from .tiling import stream, tiling
+from .tiling import stream, tiling, tilings
 
 Emit = Callable[[Frame, Contract, "Val | None", "Val | None"], None]
 
@@ -39,17 +39,28 @@ def _arena(parts: Sequence[int]) -> int:
     return sum(parts) if sum(parts) > ON_STACK else 0
 
 
-@lru_cache(64)
 def method(s: Contract, target: Target) -> Method:
-    """The way in which `s` is computed on `target`."""
-    if (t := taps(s, target)) is not None:
+    """The way in which `s` is computed on `target`: the first of the four that it fits, or what it says itself."""
+    return _method(s, s.how, target)
+
+
+@lru_cache(64)
+def _method(s: Contract, how: str, target: Target) -> Method:
+    way = how.partition(" ")[0]
+    if way in ("", "taps") and (t := taps(s, target)) is not None:
         return Method(t.units, _arena(t.parts), partial(contract_taps, p=t), str(t))
-    if (w := layout(s, target)) is not None:
+    if way in ("", "windows") and (w := layout(s, target, how)) is not None:
         return Method(w.units, _arena(w.parts), partial(contract_windows, p=w), str(w))
-    if (few := stream(s, target)) is not None:
+    if way in ("", "stream") and (few := stream(s, target)) is not None:
         return Method(few.units, _arena(few.parts), partial(contract_stream, p=few), str(few))
     p = tiling(s, target)
     return Method(p.units, _arena(p.parts), partial(contract_tiles, p=p), str(p))
+
+
+def candidates(s: Contract, target: Target, most: int) -> list[str]:
+    """Ways that may be the fastest, as `Contract.how` names them: of each kind the `most` that should cost least."""
+    ways = ["taps"] * (taps(s, target) is not None) + ["stream"] * (stream(s, target) is not None)
+    return [*ways, *layouts(s, target)[:most], *tilings(s, target)[:most]]
 
 
 def contract(f: Frame, s: Contract, begin: Val | None = None, end: Val | None = None) -> None:
@@ -59,4 +70,5 @@ def contract(f: Frame, s: Contract, begin: Val | None = None, end: Val | None = 
 
 def described(kernel: Kernel, target: Target) -> list[str]:
     """A line for each contraction of a kernel: how it is computed."""
-    return [method(s, target).text for s in statements(prepare(kernel).body) if isinstance(s, Contract)]
+    found = [s for s in statements(prepare(kernel).body) if isinstance(s, Contract)]
+    return [method(s, target).text + ", found by timing" * bool(s.how) for s in found]

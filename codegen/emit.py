@@ -98,7 +98,7 @@ def _padded(size: int) -> int:
 def emit(kernel: Kernel, target: Target, name: str, streamed: Collection[int] = ()) -> str:
     """LLVM text of `kernel`: one function for each of its parts, called `part_name`.
 
-    `streamed`: the numbers of buffers that no cache holds: those written go past the caches, others are asked for ahead.
+    `streamed`: the numbers of buffers that no cache holds: those written go past the caches, others are asked early.
     """
     module = Module(target.has_fma, target.has_f16c, target.masks, target.has_long)
     for number, part in enumerate(parts(kernel)):

@@ -60,7 +60,8 @@ def _lies_across(r: Reduce, var: Var) -> bool:
     both = [e for e in found if var in e.variables() and inner in e.variables()]
     steps = [lane_step(e, var, 0, lambda _: None) for e in both]
     plain = not any(hidden(e, inner) for e in both)
-    return plain and bool(both) and all(step == 1 for step in steps) and not any(e.coefficient(inner) == 1 for e in both)
+    near = any(e.coefficient(inner) == 1 for e in both)
+    return plain and bool(both) and all(step == 1 for step in steps) and not near
 
 
 def crossed(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
@@ -232,7 +233,8 @@ class _Lanes:
     def _pairwise(self, s: Sums, at: Val, level: Val) -> Val:
         """Lane j with lane j + half, until one is left."""
         f, lanes = self.f, self.shape.lanes
-        values: list[Val | None] = [self.tile.load(s, self.slot(level, const(I64, j)), at) for j in range(self.shape.used)]
+        slots = [self.slot(level, const(I64, j)) for j in range(self.shape.used)]
+        values: list[Val | None] = [self.tile.load(s, slot, at) for slot in slots]
         values += [None] * (lanes - len(values))
         while len(values) > 1:
             half = len(values) // 2

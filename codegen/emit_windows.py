@@ -107,33 +107,51 @@ def _up(n: int) -> int:
 
 
 @lru_cache(16)
-def layout(s: Contract, target: Target) -> Layout | None:
-    """The sizes for a contraction over windows; None for any other contraction."""
+def layout(s: Contract, target: Target, how: str = "") -> Layout | None:
+    """The sizes for a contraction over windows; None for any other contraction. `how`: one of `layouts`."""
     w = windows(s)
     if w is None:
         return None
     n, k = (prod(v.extent for v in group) for group in (s.m if w.swapped else s.n, s.k))
-    x = w.axes[-1].row.extent
-    full = target.vector_bytes // w.type.bytes
-    choices = list(_along_columns(n, x, full, target))
-    if w.axes[-1].stride == 1:
-        choices += _across(n, x, full, target)
-    _, across, lanes, mr, nv = min(choices)
+    _, across, lanes, mr, nv = next(c for c in _choices(s, w, target) if how in ("", _name(c)))
     depth = -(-k // STEP) * STEP
     width = mr if across else nv * lanes
     nb = min(-(-n // width) * width, max(L2_COLUMNS // (depth * w.type.bytes) // width, 1) * width)
     return Layout(w, across, lanes, mr, nv, nb, n, k, depth, w.type.bytes)
 
 
-def _along_columns(n: int, x: int, full: int, target: Target) -> Iterator[tuple[float, bool, int, int, int]]:
-    """Tiles with vectors of columns: cost, `across`, lanes, rows, vectors."""
+def layouts(s: Contract, target: Target) -> list[str]:
+    """The names of all layouts, the one that should cost least first; none for a contraction without windows."""
+    w = windows(s)
+    return [] if w is None else [_name(c) for c in _choices(s, w, target)]
+
+
+_Choice = tuple[float, bool, int, int, int]  # cost, `across`, lanes, rows, vectors of a tile
+
+
+def _name(choice: _Choice) -> str:
+    _, across, _, mr, nv = choice
+    return f"windows {mr}x{nv}{' across' * across}"
+
+
+def _choices(s: Contract, w: Windows, target: Target) -> list[_Choice]:
+    n, x = prod(v.extent for v in (s.m if w.swapped else s.n)), w.axes[-1].row.extent
+    full = target.vector_bytes // w.type.bytes
+    choices = list(_along_columns(n, x, full, target))
+    if w.axes[-1].stride == 1:
+        choices += _across(n, x, full, target)
+    return sorted(choices)
+
+
+def _along_columns(n: int, x: int, full: int, target: Target) -> Iterator[_Choice]:
+    """Tiles with vectors of columns."""
     lanes = min(full, round_up_to_power(n))
     for nv in range(1, 5):
         for mr in range(1, min(most_rows(nv, target), x, lanes) + 1):
             yield cycles(mr, nv) * -(-x // mr) * -(-n // (nv * lanes)), False, lanes, mr, nv
 
 
-def _across(n: int, x: int, full: int, target: Target) -> Iterator[tuple[float, bool, int, int, int]]:
+def _across(n: int, x: int, full: int, target: Target) -> Iterator[_Choice]:
     """Tiles with vectors of rows, which are read at any place in memory: cost, `across`, lanes, columns, vectors."""
     lanes = min(full, round_up_to_power(x))
     for nv in range(1, 7):

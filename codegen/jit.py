@@ -199,12 +199,11 @@ def _link(image: bytes, symbols: Sequence[str], t: Target) -> tuple[list[int], A
 def load_forever(text: str, symbols: Sequence[str], t: Target) -> list[int]:
     """Addresses of functions of LLVM text. Their code is never unloaded: threads may be inside it at any time."""
     with _LOCK:
-        key = _key(text, t)
-        entry = None if _disk is None else _disk.load(key)
+        name = key(text, t)
+        entry = remembered(name)
         if entry is None:
             entry = Entry((), assemble(text, t))
-            if _disk is not None:
-                _disk.store(key, entry)
+            remember(name, entry)
         addresses, library = _link(entry.image, symbols, t)
         library.detach()
         return addresses
@@ -217,11 +216,11 @@ def compile_kernel(kernel: Kernel, t: Target, least: int = LEAST, kept: Collecti
     """
     shared = kernel if t.checked else generic(kernel, least)
     streamed = _streamed(kernel, t) - frozenset(kept)
-    key = (canonical(shared), t, streamed)
+    content = (canonical(shared), t, streamed)
     with _LOCK:
-        found = _CACHE.get(key)
+        found = _CACHE.get(content)
         if found is None:
-            found = _CACHE[key] = _compile(shared, *key)
+            found = _CACHE[content] = _compile(shared, *content)
             if len(_CACHE) > LIMIT:
                 del _CACHE[next(iter(_CACHE))]
     if shared is kernel:
@@ -253,16 +252,15 @@ def _streamed(kernel: Kernel, t: Target) -> frozenset[int]:
 
 def _compile(kernel: Kernel, text: str, t: Target, streamed: frozenset[int]) -> Compiled:
     start = time.perf_counter()
-    key = b"" if _disk is None else _key(f"{text}\nstreamed: {sorted(streamed)}", t)
-    entry = None if _disk is None else _disk.load(key)
+    name = b"" if _disk is None else key(f"{text}\nstreamed: {sorted(streamed)}", t)
+    entry = remembered(name)
     if entry is None:
         counts.built += 1
         facts = [shared_bytes(kernel), scratch_bytes(kernel, t)]
         for part in parts(kernel):
             facts += extent(part, t), _work(part, t), int(_few(part))
         entry = Entry(tuple(facts), assemble(emit(kernel, t, ENTRY, streamed), t))
-        if _disk is not None:
-            _disk.store(key, entry)
+        remember(name, entry)
     else:
         counts.disk_hits += 1
     shared, scratch, *each = entry.facts
@@ -283,8 +281,19 @@ def _versions() -> str:
     return " ".join((source(), llvmlite.__version__, *map(str, llvm.llvm_version_info)))
 
 
-def _key(text: str, t: Target) -> bytes:
-    """The key of an object on disk: all that its bytes depend on."""
+def remembered(name: bytes) -> Entry | None:
+    """What is on disk under a `key`."""
+    return None if _disk is None else _disk.load(name)
+
+
+def remember(name: bytes, entry: Entry) -> None:
+    """Keeps `entry` on disk, if there is one."""
+    if _disk is not None:
+        _disk.store(name, entry)
+
+
+def key(text: str, t: Target) -> bytes:
+    """The key of an entry on disk that depends on `text`, the target and the code generator."""
     return digest((text, repr(t), _versions()))
 
 

@@ -205,6 +205,7 @@ class Contract:
     """acc[m, n] = Σ_k a[m, k] · b[k, n]; then `epilogue` runs for every (m, n) with `acc` as a value.
 
     `a_body` defines `a` from vars of m and k only, `b_body` defines `b` from k and n only (and from what encloses).
+    `how` it is computed, if a search said (`codegen.tune`): one of `codegen.contract.candidates`. It shows in no bit.
     """
 
     m: tuple[Var, ...]
@@ -216,6 +217,7 @@ class Contract:
     b: "Value"
     acc: "Acc"
     epilogue: "list[Stmt]"
+    how: str = ""
 
 
 @dataclass(eq=False, slots=True)

@@ -252,8 +252,10 @@ def update(f: Frame, node: Update) -> None:
 
 
 def prefetch(f: Frame, body: Sequence[Stmt], along: Var, var: Var, ahead: int, near: bool = False) -> None:
-    """Asks for what the loads of `body`, vectors along `along`, will read when `var` is `ahead` more; `near`: even where
-    a cache has it."""
+    """Asks for what the loads of `body`, vectors along `along`, will read when `var` is `ahead` more.
+
+    `near`: even where a cache has it.
+    """
     with f.vectorised(None, 1, None, aligned=False):
         for s in body:
             if not isinstance(s, Load) or s.index.data():

@@ -201,7 +201,7 @@ class Text:
             f"{name} {', '.join(self.bind(v) for v in variables)}".rstrip()
             for name, variables in (("m", s.m), ("n", s.n), ("k", s.k))
         )
-        self.line(depth, f"contract {groups} {{", s)
+        self.line(depth, f"contract {groups}{f' by {s.how}' * bool(s.how)} {{", s)
         self.body(s.a_body, depth + 1)
         self.line(depth + 1, f"a {self.ref(s.a)}", s)
         self.body(s.b_body, depth + 1)

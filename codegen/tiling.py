@@ -261,18 +261,40 @@ def _along(body: Sequence[Stmt], var: Var, k: Sequence[Var]) -> bool:
     return _straight(body) and plain and 1 in steps and set(steps) <= {0, 1}
 
 
-def tiling(s: Contract, target: Target) -> Tiling:
-    """Sizes by the extents, the places in memory and the target alone."""
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """All that decides a tiling: extents, bytes of an element, `prefers_rows`, the places in memory and the target."""
+
+    m: int
+    n: int
+    k: int
+    size: int
+    row_wise: bool
+    a: Access | None
+    b: Access | None
+    target: Target
+
+
+def _case(s: Contract, target: Target) -> _Case:
     m, n, k = (max(prod(v.extent for v in group), 1) for group in (s.m, s.n, s.k))
     a = access(s.a_body, s.a, s.m, s.k, s.acc.type)
     b = access(s.b_body, s.b, s.n, s.k, s.acc.type)
-    size = wide_type(s.acc.type).bytes
-    return _tiling(m, n, k, size, prefers_rows(s), a, b, target)
+    return _Case(m, n, k, wide_type(s.acc.type).bytes, prefers_rows(s), a, b, target)
+
+
+def tiling(s: Contract, target: Target) -> Tiling:
+    """The sizes that should cost least, or those that `s` names."""
+    return _tiling(_case(s, target), s.how)
+
+
+def tilings(s: Contract, target: Target) -> list[str]:
+    """The names of all tilings, the one that should cost least first."""
+    return [c.name for c in _choices(_case(s, target))]
 
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """A tile with what it costs: cycles of all multiplications and of packing."""
+    """A tile with what it costs: cycles of all multiplications and of packing, for each step of k."""
 
     cost: float
     swapped: bool
@@ -281,15 +303,24 @@ class _Choice:
     nv: int
     direct: Direct
 
+    @property
+    def name(self) -> str:
+        return f"tiles {self.mr}x{self.nv}{' swapped' * self.swapped}"
+
 
 @cache
-def _tiling(
-    m: int, n: int, k: int, size: int, row_wise: bool, a: Access | None, b: Access | None, target: Target
-) -> Tiling:
-    straight = _choices(m, n, k, size, False, a, b, target)
-    crossed = _choices(n, m, k, size, True, b, a, target)
-    across = ACROSS * m * n / k
-    best = min((*straight, *crossed), key=lambda c: c.cost + (across if c.swapped != row_wise else 0))
+def _choices(c: _Case) -> list[_Choice]:
+    """Every register tile, the cheapest first."""
+    straight = _tiles(c.m, c.n, c.k, c.size, False, c.a, c.b, c.target)
+    crossed = _tiles(c.n, c.m, c.k, c.size, True, c.b, c.a, c.target)
+    across = ACROSS * c.m * c.n / c.k
+    return sorted((*straight, *crossed), key=lambda x: x.cost + (across if x.swapped != c.row_wise else 0))
+
+
+@cache
+def _tiling(c: _Case, how: str) -> Tiling:
+    best = next(x for x in _choices(c) if how in ("", x.name))
+    m, n, k, size = c.m, c.n, c.k, c.size
     rows, columns = (n, m) if best.swapped else (m, n)
     mr, nr, direct = best.mr, best.nv * best.lanes, best.direct
     deep = min(_up(k, CONTRACT_BLOCK), DEPTH)
@@ -305,10 +336,10 @@ def _tiling(
     )
 
 
-def _choices(
+def _tiles(
     rows: int, columns: int, k: int, size: int, swapped: bool, a: Access | None, b: Access | None, target: Target
 ) -> Iterator[_Choice]:
-    """Every register tile, with its cost per step of k."""
+    """The register tiles with these rows and columns."""
     lanes = min(max(target.vector_bytes // size, 1), round_up_to_power(columns), 32)
     columns_direct = rows <= DIRECT_ROWS and _columns_direct(b, k, size)
     far = rows * k * size > L3

@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 BUDGETS = {  # lines of code
-    "codegen": 8500,
+    "codegen": 9500,
     "tinyad/autodiff": 1050,
     "tinyad/schedule": 1400,
     "tinyad/lower": 850,

@@ -18,6 +18,7 @@ class Config:
     verify: bool = False  # hold every kernel against the interpreter
     bounds: bool = False  # kernels that assert every index
     guard: bool = False  # memory that faults past its end and begins as NaN
+    tune: bool = False  # contractions are timed in several ways, the fastest is remembered on disk
     threads: int = 0  # that kernels use; 0: as many as the process may run at once
     cache: bool = True  # False: compiled kernels are kept in memory only
     cache_dir: str = ""  # where compiled kernels are kept on disk; empty: tinyad in the user's cache directory

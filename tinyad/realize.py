@@ -143,7 +143,7 @@ def compiled(step: Step) -> Any:
         built, from_disk = jit.counts.built, jit.counts.disk_hits
         kept = [i for i, v in enumerate(step.passed[k]) if v is not None] if step.passed else []
         kept += [i for i, (place, _) in enumerate(part.arguments) if place in in_place]
-        code = jit.compile_kernel(part.lowered.kernel, target, 1 if step.parts else jit.LEAST, kept)
+        code = jit.compile_kernel(_chosen(part.lowered.kernel, target), target, 1 if step.parts else jit.LEAST, kept)
         if jit.counts.built > built:
             stats.kernels_built += 1
             stats.compile_seconds += code.seconds
@@ -162,6 +162,15 @@ def compiled(step: Step) -> Any:
             code = compose.segments(parts, target)
     step.compiled = code
     return code
+
+
+def _chosen(kernel: Any, target: Any) -> Any:
+    """The kernel; after a search, if TINYAD_TUNE asks for one, with the ways in which its contractions are computed."""
+    if not config.tune:
+        return kernel
+    from codegen.tune import tuned
+
+    return tuned(kernel, target)
 
 
 @cache

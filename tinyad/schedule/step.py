@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from ..config import config
 from ..ir import Node
 from ..lower import Lowered
 from .group import Group
@@ -58,9 +59,11 @@ class Step:
         """How each contraction in it is computed here: tile, blocks, what is packed, how often a term is rounded."""
         from codegen import jit
         from codegen.contract import described
+        from codegen.tune import tuned
 
-        lowered = [part.lowered for part in self.kernels]
-        return [text for part in lowered if part is not None for text in described(part.kernel, jit.target())]
+        target = jit.target(config.target)
+        kernels = [part.lowered.kernel for part in self.kernels if part.lowered is not None]
+        return [text for k in kernels for text in described(tuned(k, target) if config.tune else k, target)]
 
     @property
     def reads(self) -> int:
