@@ -28,7 +28,9 @@ DEPTH = 4 * CONTRACT_BLOCK  # steps of k that are packed at a time
 TILES = 4 << 20  # bytes of unfinished tiles
 STEP = 16  # steps of k that a panel's depth is a multiple of: the most that one vector along k may write
 FMA_LATENCY = 8  # sums in flight that keep the multipliers busy
-OVERHEAD = 1.5  # cycles that one step of k costs besides its loads and multiplications
+OVERHEAD = 0.4  # cycles that one step of k costs besides its loads and multiplications
+ENDING = 1.5  # cycles that one vector of a tile costs after its last step of k
+BROKEN = 3.2  # cycles more in a tile that is not whole
 PACK = 0.15  # cycles to pack one number
 TRANSPOSE = 0.25  # cycles more for one that stands across the vectors
 FAR = 0.5  # cycles more for one that comes from far memory: packing waits for it, multiplying does not
@@ -352,9 +354,11 @@ def _tiles(
         nr = nv * lanes
         for mr in range(1, min(most_rows(nv, target), MOST_SUMS // nv, rows) + 1):
             tiles = -(-rows // mr) * -(-columns // nr)
+            broken = tiles - rows // mr * (columns // nr)
+            ending = (ENDING * tiles + BROKEN * broken) * mr * nv / k
             direct = Direct(_rows_direct(a, mr, k) and not (far and mr > STREAMS), columns_direct)
             packing = (0 if direct.rows else pack_rows) + (0 if direct.columns else pack_columns)
-            yield _Choice(cycles(mr, nv) * tiles + packing, swapped, lanes, mr, nv, direct)
+            yield _Choice(cycles(mr, nv) * tiles + ending + packing, swapped, lanes, mr, nv, direct)
 
 
 def _share(extent: int, width: int) -> int:
