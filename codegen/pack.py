@@ -230,8 +230,9 @@ def _vectors(
 def _along_k(f: Frame, side: Side, panel: Val, x: Val, count: int, ks: tuple[Val, Val, Val], lanes: int) -> None:
     """Squares of `lanes` rows and as many k: rows are loaded, their transpose is stored.
 
-    A panel of one row is stored as it is. Columns are stored k by k over all squares side by side, so that one that
-    is wider than its place is overwritten by what follows; where squares fill the panel they are a loop.
+    A panel of one row is stored as it is. Squares that fill the panel are done one after the other, each for all k: no
+    more rows are read side by side than one has. The columns of others are stored k by k over all squares, so that one
+    that is wider than its place is overwritten by what follows.
     """
     b, t = f.b, side.element
     first, k0, k1 = ks
@@ -253,17 +254,20 @@ def _along_k(f: Frame, side: Side, panel: Val, x: Val, count: int, ks: tuple[Val
                 where = b.gep(t, b.gep(t, place, start), const(I64, j * side.width))
                 b.store(columns[j], where, t.bits // 8)
 
-    def vectors(k: Val, mask: Val | None) -> None:
-        def one(start: Val, carried: list[Val]) -> list[Val]:
-            write(k, [(start, square(k, mask, start, lanes))])
-            return carried
+    def strip(starts: Sequence[tuple[Val, int]]) -> None:
+        def vectors(k: Val, mask: Val | None) -> None:
+            write(k, [(start, square(k, mask, start, rows)) for start, rows in starts])
 
-        looped = count // lanes * lanes if side.width % lanes == 0 else 0
-        f.loop(const(I64, 0), const(I64, looped), lanes, [], one, "square")
-        rest = [(const(I64, s), min(count - s, lanes)) for s in range(looped, count, lanes)]
-        write(k, [(start, square(k, mask, start, rows)) for start, rows in rest])
+        _vectors(f, side, (k0, k1), lanes, vectors, large=True)
 
-    _vectors(f, side, (k0, k1), lanes, vectors, large=True)
+    def one(start: Val, carried: list[Val]) -> list[Val]:
+        strip([(start, lanes)])
+        return carried
+
+    looped = count // lanes * lanes if side.width % lanes == 0 else 0
+    f.loop(const(I64, 0), const(I64, looped), lanes, [], one, "square")
+    if looped < count:
+        strip([(const(I64, s), min(count - s, lanes)) for s in range(looped, count, lanes)])
 
 
 def transpose(f: Frame, rows: list[Val]) -> list[Val]:

@@ -325,10 +325,11 @@ def _tiling(c: _Case, how: str) -> Tiling:
     m, n, k, size = c.m, c.n, c.k, c.size
     rows, columns = (n, m) if best.swapped else (m, n)
     mr, nr, direct = best.mr, best.nv * best.lanes, best.direct
-    deep = min(_up(k, CONTRACT_BLOCK), DEPTH)
+    once = rows <= mr and not direct.columns  # what is packed is used once
+    deep = CONTRACT_BLOCK if once else min(_up(k, CONTRACT_BLOCK), DEPTH)
     taken = min(_up(k, STEP), deep) * size
     mc = min(_up(rows, mr), max(L2_ROWS // taken // mr, 1) * mr)
-    nb = min(_up(columns, nr), max(L3_COLUMNS // taken // nr, 1) * nr)
+    nb = nr if once else min(_up(columns, nr), max(L3_COLUMNS // taken // nr, 1) * nr)
     mb = _up(rows, mr) if k <= deep else min(_up(rows, mr), max(TILES // (nb * size) // mc, 1) * mc)
     by_columns = _share(columns, nr) * rows / best.lanes + (0 if direct.rows else rows * PACK)
     by_rows = _share(rows, mr) * columns / best.lanes + (0 if direct.columns else columns * PACK)
