@@ -17,8 +17,8 @@ from .builder import I64, Ty, Val, const, register_type, ty
 from .frame import Frame, first_lanes, lane_numbers
 from .index import Index, Var, unmask
 from .loops import Contract, Load, Loop, Reduce, Stmt, Update, Value
-from .memory import MAX_STRIDE
-from .tiling import STEP
+from .memory import MAX_STRIDE, prefetch
+from .tiling import L3, STEP
 from .vectorize import round_up_to_power
 
 STRIP = 8  # steps of k packed for all panels before the next: memory is read in long rows, as many as a cache set holds
@@ -236,6 +236,7 @@ def _along_k(f: Frame, side: Side, panel: Val, x: Val, count: int, ks: tuple[Val
     """
     b, t = f.b, side.element
     first, k0, k1 = ks
+    far = side.var.extent * side.k.extent * t.bits // 8 > L3
 
     def square(k: Val, mask: Val | None, start: Val, rows: int) -> list[Val]:
         loaded: list[Val] = []
@@ -243,6 +244,8 @@ def _along_k(f: Frame, side: Side, panel: Val, x: Val, count: int, ks: tuple[Val
         for r in range(rows):
             at = b.binary("add", b.binary("add", x, start), const(I64, r))
             with f.scope((side.var, at), *places), f.vectorised(side.along, lanes, mask, aligned):
+                if far:
+                    prefetch(f, side.body, side.along, side.var, lanes, near=True)
                 f.run(side.body)
                 loaded.append(f.wide(f.values[side.value]))
         return transpose(f, loaded) if side.width > 1 else loaded
