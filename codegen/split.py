@@ -46,8 +46,8 @@ from .loops import (
 from .vectorize import hidden
 
 VECTOR = 16  # lanes that cuts of a vector loop are multiples of
-TERMS = 16  # terms up to which a reduction is written out
-STATEMENTS = 300  # statements that a reduction or a body of phases may grow to
+TERMS = 32  # terms up to which a reduction is written out
+STATEMENTS = 600  # statements that a reduction or a body of phases may grow to
 PHASES = 4  # steps up to which a loop is split into its phases
 PIECES = 3  # pieces that a loop is cut into at every cut; with more, only the largest is freed of its masks
 MIN_SCALAR = 4  # extent that the piece without masks of a loop around others has at least
