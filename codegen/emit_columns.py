@@ -36,6 +36,7 @@ from .frame import Frame, lane_numbers
 from .index import unmask
 from .loops import BLOCK, Buffer, Check, Load, Loop, Reduce, Stmt, Store, Update
 from .memory import store_vector
+from .running import Running
 from .target import Target
 from .vectorize import lanes_for
 
@@ -293,14 +294,13 @@ class _Counter:
 
         def add(at: Val) -> None:
             tile.given(at, self.r)
-            values = [tile.load(s, RUNNING, at) for s in self.sums]
+            running = Running(f, self.r.accumulators, f.lanes)
+            state = running.resume([tile.load(s, RUNNING, at) for s in self.sums])
             for row in rows:
                 with f.scope((self.r.vars[-1], row)):
                     f.run(self.r.body)
-                    for i, s in enumerate(self.sums):
-                        x = f.wide(f.values[s.acc.value])
-                        values[i] = combine(f, s.acc.op, s.acc.type, values[i], x)
-            for s, value in zip(self.sums, values, strict=True):
+                    state = running.add(state, [f.wide(f.values[acc.value]) for acc in self.r.accumulators])
+            for s, value in zip(self.sums, running.settle(state), strict=True):
                 tile.store(s, RUNNING, at, value)
 
         tile.each(add, exact=True)
