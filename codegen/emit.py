@@ -21,6 +21,7 @@ from .emit_columns import column_partials, is_tiled, tiles
 from .emit_partials import partials
 from .emit_reduce import reduce
 from .emit_rows import epilogue, rows
+from .emit_scan import ABREAST, abreast, advance, is_prefix, prefix
 from .frame import Frame, first_lanes, lane_numbers
 from .index import Div, Index, Mod, Var, mod, unmask
 from .loops import (
@@ -202,6 +203,8 @@ def run(f: Frame, body: Sequence[Stmt]) -> None:
 
 
 def _advance(f: Frame, s: Advance) -> Val:
+    if s.carry in f.prefixes:
+        return advance(f, s.carry, f.values[s.args[0]])
     old, t = f.carries[s.carry], s.type
     args = tuple(f.values[a] for a in s.args)
     if s.carry.op == "linrec":
@@ -280,11 +283,16 @@ def _loop(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
     if f.vector is None and is_tiled(loop, f.target):
         tiles(f, loop, lo, hi)
         return
+    if f.vector is None and is_prefix(loop, f.target):
+        prefix(f, loop, lambda first, carried: _scalar_loop(f, loop, first, hi, carried))
+        return
     lanes = lanes_for(loop, f.target) if f.vector is None else 1
     if lanes == 1 and f.vector is None and (at := epilogue(loop)):
         rows(f, loop, lo, hi, at)
         return
     if lanes == 1:
+        if rows_at_once := abreast(loop):
+            lo = _abreast(f, loop, rows_at_once, lo, hi)
         _scalar_loop(f, loop, lo, hi)
         return
     extent = loop.var.extent
@@ -331,14 +339,28 @@ def _hides(e: Index, var: Var) -> bool:
     return any(isinstance(a, (Div, Mod)) and var in a.index.variables() for a in unmask(e).terms)
 
 
-def _scalar_loop(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
+def _abreast(f: Frame, loop: Loop, several: Sequence[Stmt], lo: Val, hi: Val) -> Val:
+    """`ABREAST` iterations at a time of the range, as far as that goes; the first that is left."""
+    whole = f.b.binary("and", f.b.binary("sub", hi, lo), const(I64, -ABREAST))
+    middle = f.b.binary("add", lo, whole)
+
+    def step(i: Val, carried: list[Val]) -> list[Val]:
+        with f.scope((loop.var, i)):
+            f.run(several)
+        return carried
+
+    f.loop(lo, middle, ABREAST, [], step, "abreast")
+    return middle
+
+
+def _scalar_loop(f: Frame, loop: Loop, lo: Val, hi: Val, carried: list[Val] | None = None) -> None:
     def step(i: Val, carried: list[Val]) -> list[Val]:
         f.carries.update(zip(loop.carries, carried, strict=True))
         with f.scope((loop.var, i)):
             f.run(loop.body)
         return [f.wide(f.carries[c]) for c in loop.carries]
 
-    f.loop(lo, hi, 1, [identity(c.op, c.type, f.lanes) for c in loop.carries], step)
+    f.loop(lo, hi, 1, carried or [identity(c.op, c.type, f.lanes) for c in loop.carries], step)
 
 
 def _vector_step(f: Frame, loop: Loop, lanes: int, start: Val, mask: Val | None, aligned: bool) -> None:

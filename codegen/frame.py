@@ -57,6 +57,7 @@ class Frame:
         self.buffers: dict[Buffer, Val] = {}
         self.streamed: set[Buffer] = set()  # that are written past the caches
         self.carries: dict[Carry, Val] = {}
+        self.prefixes: dict[Carry, Val] = {}  # carries of a sequential loop that is a vector, in every lane
         self.arena: Val | None = None
         self.plain_steps = not any(isinstance(s, Contract) for s in statements(kernel.body))  # see `Builder.opaque`
         self.ranged: Stmt | None = None  # the statement that does only the range handed over

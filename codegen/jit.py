@@ -25,7 +25,7 @@ from .cache import Disk, Entry, digest, source
 from .cost import operations
 from .emit import emit, part_name, scratch_bytes, shared_bytes
 from .generic import LEAST, generic
-from .loops import Contract, Kernel, Load, Reduce, Update
+from .loops import Contract, Kernel, Load, Loop, Reduce, Stmt, Update
 from .parts import parts
 from .ranges import extent, ranged
 from .split import prepare
@@ -289,11 +289,16 @@ def _work(part: Kernel, t: Target) -> int:
     return max(moved, operations(part) * 4 // t.vector_bytes)
 
 
+def _goes_down(s: Stmt) -> bool:
+    """Whether a statement walks down columns of memory, of which a vector has many."""
+    return (isinstance(s, Reduce) and s.tree == "column") or (isinstance(s, Loop) and bool(s.carries))
+
+
 def _few(part: Kernel) -> bool:
-    """Contractions pack once per range; column reductions, and loops around that each range repeats, want wide ones."""
+    """Contractions pack once per range; column reductions and scans, and loops that each range repeats, want wide ones."""
     if part.partials:
         return False
-    columns = any(isinstance(s, Reduce) and s.tree == "column" for s in statements(part.body))
+    columns = any(_goes_down(s) for s in statements(part.body))
     found = ranged(part.body)
     return columns or isinstance(found, Contract) or found not in part.body
 
