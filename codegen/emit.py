@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from . import address, memory
+from .ahead import fetch, fetches
 from .analysis import indices, statements
 from .builder import I64, PTR, Module, Val, const, register_type, ty
 from .combine import COMBINE, COMBINE_BOOL, identity
@@ -287,6 +288,8 @@ def _loop(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
         prefix(f, loop, lambda first, carried: _scalar_loop(f, loop, first, hi, carried))
         return
     lanes = lanes_for(loop, f.target) if f.vector is None else 1
+    if lanes == 1 and f.vector is None:
+        f.ahead |= fetches(loop)
     if lanes == 1 and f.vector is None and (at := epilogue(loop)):
         rows(f, loop, lo, hi, at)
         return
@@ -366,6 +369,7 @@ def _scalar_loop(f: Frame, loop: Loop, lo: Val, hi: Val, carried: list[Val] | No
 def _vector_step(f: Frame, loop: Loop, lanes: int, start: Val, mask: Val | None, aligned: bool) -> None:
     with f.scope((loop.var, start)), f.vectorised(loop.var, lanes, mask, aligned, private(loop)):
         f.run(loop.body)
+        fetch(f, loop)
 
 
 def _vector_loop(f: Frame, loop: Loop, lanes: int, lo: Val, hi: Val, aligned: bool) -> None:

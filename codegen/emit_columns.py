@@ -27,6 +27,7 @@ from math import prod
 from typing import Final
 
 from .address import lane_step
+from .ahead import lines
 from .analysis import is_leaf, statements
 from .builder import I64, Ty, Val, const, register_type, ty
 from .combine import combine, identity, wide_type
@@ -44,6 +45,7 @@ TILE: Final = 4096  # bytes of a row in a tile: one page
 STACK: Final = 128 << 10  # bytes that the sums and slots of a tile may take
 ROWS: Final = 8  # rows added at once, of a small body
 SIZE: Final = 16  # statements in the copies of a body for several rows
+AHEAD: Final = 2 * ROWS  # rows after which memory is fetched: each is another page, where no prefetcher goes by itself
 LEAST: Final = 2 * BLOCK  # rows from which tiles pay
 WIDE: Final = 8  # vectors from which a row is wide
 NARROW: Final = 8 << 10  # bytes of a row up to which threads share the rows
@@ -99,6 +101,12 @@ def _reads_rows(r: Reduce, loop: Loop) -> bool:
         return False
     rows = [unmask(s.index) for s in r.body if isinstance(s, Load)]
     return any(lane_step(e, loop.var, 0, lambda _: None) == 1 and inner in e.variables() for e in rows)
+
+
+def _span(x: Load, r: Reduce) -> int:
+    """Bytes from the first to the last row that a reduction loads."""
+    e = unmask(x.index)
+    return sum(abs(e.coefficient(v)) * v.extent for v in r.vars) * x.type.bytes
 
 
 def _height(r: Reduce) -> int:
@@ -255,6 +263,7 @@ class _Counter:
     def __init__(self, f: Frame, tile: _Tile, r: Reduce, subtrees: _Subtrees | None = None) -> None:
         self.f, self.tile, self.r, self.subtrees = f, tile, r, subtrees
         self.sums = tile.sums[r]
+        self.far = [x for x in r.body if isinstance(x, Load) and f.target.cache_bytes < 2 * _span(x, r)]
         self.count = f.alloca(I64)
         f.b.store(const(I64, 0), self.count, 8)
 
@@ -300,6 +309,10 @@ class _Counter:
                 with f.scope((self.r.vars[-1], row)):
                     f.run(self.r.body)
                     state = running.add(state, [f.wide(f.values[acc.value]) for acc in self.r.accumulators])
+                if self.far:
+                    with f.scope((self.r.vars[-1], f.b.binary("add", row, const(I64, AHEAD)))):
+                        for x in self.far:
+                            lines(f, x.buffer, x.index)
             for s, value in zip(self.sums, running.settle(state), strict=True):
                 tile.store(s, RUNNING, at, value)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 
 from . import memory
+from .ahead import fetch
 from .analysis import dominating_bytes, statements
 from .builder import I64, Ty, Val, const, register_type
 from .combine import combine, identity, is_ordered, wide_type
@@ -212,6 +213,7 @@ def _row_step(
         values = [f.wide(f.values[acc.value]) for acc in running.accs]
         if mask is not None:
             values = [f.b.select(mask, x, absent) for x, absent in zip(values, running.absent, strict=True)]
+        fetch(f, node)
         return running.add(state, values)
 
 

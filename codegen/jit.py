@@ -295,7 +295,7 @@ def _goes_down(s: Stmt) -> bool:
 
 
 def _few(part: Kernel) -> bool:
-    """Contractions pack once per range; column reductions and scans, and loops that each range repeats, want wide ones."""
+    """Contractions pack once per range; what goes down columns, and loops that each range repeats, want wide ones."""
     if part.partials:
         return False
     columns = any(_goes_down(s) for s in statements(part.body))

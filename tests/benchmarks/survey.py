@@ -2,7 +2,8 @@
 
     python tests/benchmarks/survey.py [words of the cases wanted ...]
 
-One line a case: the best of several interleaved rounds, in milliseconds, and how many times as long the best peer takes.
+One line a case: the best of several interleaved rounds, in milliseconds, and how many times as long the best peer
+takes.
 """
 
 from __future__ import annotations
