@@ -17,12 +17,11 @@ from .frame import Frame
 from .loops import Accumulator
 
 _WHICH = {"max": avx512.MAX, "min": avx512.MIN}
-SMALLEST = 128  # bits of a vector that has the instruction
 
 
 def _is_noted(f: Frame, acc: Accumulator, t: Ty) -> bool:
     """Whether NaN is noted beside a running value of this type."""
-    return f.module.has_avx512 and acc.op in _WHICH and t.kind == "f" and t.bits * t.lanes >= SMALLEST
+    return acc.op in _WHICH and t.kind == "f" and avx512.serves(f.b, t)
 
 
 def _select(f: Frame, acc: Accumulator, x: Val, y: Val) -> Val:
@@ -97,7 +96,7 @@ def across(f: Frame, acc: Accumulator, v: Val) -> Val:
         half = v.ty.lanes // 2
         if not noted and half == 1:
             return combine(f, acc.op, acc.type, b.extract(v, 0), b.extract(v, 1))
-        if noted and t.bits * half < SMALLEST:  # the first `left` lanes go on in a vector of this length
+        if noted and t.bits * half < avx512.SMALLEST:  # the first `left` lanes go on in a vector of this length
             left = v.ty.lanes
             while left > 1:
                 left //= 2
