@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from .builder import Builder, Val, const, ty
+from .builder import Builder, Ty, Val, const, ty
 
-WIDEST = 512  # bits of a register
+SMALLEST, WIDEST = 128, 512  # bits of a register
 MAX = 0b0101  # the larger one, with its sign; -0 < +0
 MIN = 0b0100
+BOUND = 0b0010  # the one of smaller absolute value, with the sign of the first
 
 
 def select(b: Builder, which: int, x: Val, y: Val) -> Val | None:
     """The larger or smaller of two floats; where one is NaN, the other one. None where there is no instruction."""
     return _pieces(b, "range", x, y, f", i32 {which}")
+
+
+def serves(b: Builder, t: Ty) -> bool:
+    """Whether there are instructions for vectors of this type."""
+    bits = t.bits * t.lanes
+    return b.module.has_avx512 and bits >= SMALLEST and not bits & (bits - 1)
+
+
+def bounded(b: Builder, x: Val, bound: Val) -> Val:
+    """x where ``|x| <= bound``, else the bound with some sign, for NaN too; for what `serves` says."""
+    found = _pieces(b, "range", x, bound, f", i32 {BOUND}")
+    assert found is not None
+    return found
 
 
 def scale(b: Builder, x: Val, n: Val) -> Val | None:
@@ -22,7 +36,7 @@ def scale(b: Builder, x: Val, n: Val) -> Val | None:
 def _pieces(b: Builder, name: str, x: Val, y: Val, immediate: str) -> Val | None:
     t = x.ty
     bits = t.bits * t.lanes
-    if not b.module.has_avx512 or bits < 128 or bits & (bits - 1):
+    if not serves(b, t):
         return None
     if bits <= WIDEST:
         return _call(b, name, x, y, immediate)

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from . import address, memory
+from .ahead import fetch, fetches
 from .analysis import indices, statements
 from .builder import I64, PTR, Module, Val, const, register_type, ty
 from .combine import COMBINE, COMBINE_BOOL, identity
@@ -22,6 +23,7 @@ from .emit_crossed import crossed, is_crossed
 from .emit_partials import partials
 from .emit_reduce import reduce
 from .emit_rows import epilogue, rows
+from .emit_scan import ABREAST, abreast, advance, is_prefix, prefix
 from .frame import Frame, first_lanes, lane_numbers
 from .index import Div, Index, Mod, Var, mod, unmask
 from .loops import (
@@ -98,7 +100,7 @@ def _padded(size: int) -> int:
 def emit(kernel: Kernel, target: Target, name: str, streamed: Collection[int] = ()) -> str:
     """LLVM text of `kernel`: one function for each of its parts, called `part_name`.
 
-    `streamed`: the numbers of buffers that no cache holds: those written go past the caches, others are asked early.
+    `streamed`: the numbers of buffers that are written past the caches.
     """
     module = Module(target.has_fma, target.has_f16c, target.masks, target.has_long)
     for number, part in enumerate(parts(kernel)):
@@ -117,8 +119,7 @@ def _function(part: Kernel, target: Target, module: Module, name: str, streamed:
     times = Counter(s.op for s in statements(part.body) if isinstance(s, Apply) and s.op in FUNCTIONS)
     module.outlined = {op for op, count in times.items() if count >= OUTLINED}
     f = Frame(part, target, module, run)
-    far = {part.buffers[i] for i in streamed}
-    f.streamed, f.far = ({b for b in far if (b.role == "out") is written} for written in (True, False))
+    f.streamed = {part.buffers[i] for i in streamed}
     _arguments(f)
     f.ranged = ranged(part.body)
     run(f, part.body)
@@ -204,6 +205,8 @@ def run(f: Frame, body: Sequence[Stmt]) -> None:
 
 
 def _advance(f: Frame, s: Advance) -> Val:
+    if s.carry in f.prefixes:
+        return advance(f, s.carry, f.values[s.args[0]])
     old, t = f.carries[s.carry], s.type
     args = tuple(f.values[a] for a in s.args)
     if s.carry.op == "linrec":
@@ -285,11 +288,18 @@ def _loop(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
     if f.vector is None and is_crossed(loop):
         crossed(f, loop, lo, hi)
         return
+    if f.vector is None and is_prefix(loop, f.target):
+        prefix(f, loop, lambda first, carried: _scalar_loop(f, loop, first, hi, carried))
+        return
     lanes = lanes_for(loop, f.target) if f.vector is None else 1
+    if lanes == 1 and f.vector is None:
+        f.ahead |= fetches(loop)
     if lanes == 1 and f.vector is None and (at := epilogue(loop)):
         rows(f, loop, lo, hi, at)
         return
     if lanes == 1:
+        if rows_at_once := abreast(loop):
+            lo = _abreast(f, loop, rows_at_once, lo, hi)
         _scalar_loop(f, loop, lo, hi)
         return
     extent = loop.var.extent
@@ -336,19 +346,34 @@ def _hides(e: Index, var: Var) -> bool:
     return any(isinstance(a, (Div, Mod)) and var in a.index.variables() for a in unmask(e).terms)
 
 
-def _scalar_loop(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
+def _abreast(f: Frame, loop: Loop, several: Sequence[Stmt], lo: Val, hi: Val) -> Val:
+    """`ABREAST` iterations at a time of the range, as far as that goes; the first that is left."""
+    whole = f.b.binary("and", f.b.binary("sub", hi, lo), const(I64, -ABREAST))
+    middle = f.b.binary("add", lo, whole)
+
+    def step(i: Val, carried: list[Val]) -> list[Val]:
+        with f.scope((loop.var, i)):
+            f.run(several)
+        return carried
+
+    f.loop(lo, middle, ABREAST, [], step, "abreast")
+    return middle
+
+
+def _scalar_loop(f: Frame, loop: Loop, lo: Val, hi: Val, carried: list[Val] | None = None) -> None:
     def step(i: Val, carried: list[Val]) -> list[Val]:
         f.carries.update(zip(loop.carries, carried, strict=True))
         with f.scope((loop.var, i)):
             f.run(loop.body)
         return [f.wide(f.carries[c]) for c in loop.carries]
 
-    f.loop(lo, hi, 1, [identity(c.op, c.type, f.lanes) for c in loop.carries], step)
+    f.loop(lo, hi, 1, carried or [identity(c.op, c.type, f.lanes) for c in loop.carries], step)
 
 
 def _vector_step(f: Frame, loop: Loop, lanes: int, start: Val, mask: Val | None, aligned: bool) -> None:
     with f.scope((loop.var, start)), f.vectorised(loop.var, lanes, mask, aligned, private(loop)):
         f.run(loop.body)
+        fetch(f, loop)
 
 
 def _vector_loop(f: Frame, loop: Loop, lanes: int, lo: Val, hi: Val, aligned: bool) -> None:

@@ -27,6 +27,7 @@ from math import prod
 from typing import Final
 
 from .address import lane_step
+from .ahead import lines
 from .analysis import is_leaf, statements
 from .builder import I64, Ty, Val, const, register_type, ty
 from .combine import combine, identity, wide_type
@@ -35,7 +36,8 @@ from .emit_reduce import nest, rounded
 from .frame import Frame, lane_numbers
 from .index import unmask
 from .loops import BLOCK, Accumulator, Buffer, Check, Load, Loop, Reduce, Stmt, Store, Update
-from .memory import prefetch, store_vector
+from .memory import store_vector
+from .running import Running
 from .target import Target
 from .vectorize import lanes_for
 
@@ -43,6 +45,7 @@ TILE: Final = 4096  # bytes of a row in a tile: one page
 STACK: Final = 128 << 10  # bytes that the sums and slots of a tile may take
 ROWS: Final = 8  # rows added at once, of a small body
 SIZE: Final = 16  # statements in the copies of a body for several rows
+AHEAD: Final = 2 * ROWS  # rows after which memory is fetched: each is another page, where no prefetcher goes by itself
 LEAST: Final = 2 * BLOCK  # rows from which tiles pay
 WIDE: Final = 8  # vectors from which a row is wide
 NARROW: Final = 8 << 10  # bytes of a row up to which threads share the rows
@@ -98,6 +101,16 @@ def _reads_rows(r: Reduce, loop: Loop) -> bool:
         return False
     rows = [unmask(s.index) for s in r.body if isinstance(s, Load)]
     return any(lane_step(e, loop.var, 0, lambda _: None) == 1 and inner in e.variables() for e in rows)
+
+
+def far(r: Reduce, target: Target) -> list[Load]:
+    """The loads of a reduction whose rows, from the first to the last, no cache holds."""
+
+    def span(x: Load) -> int:
+        e = unmask(x.index)
+        return sum(abs(e.coefficient(v)) * v.extent for v in r.vars) * x.type.bytes
+
+    return [x for x in r.body if isinstance(x, Load) and target.cache_bytes < 2 * span(x)]
 
 
 def _height(r: Reduce) -> int:
@@ -264,6 +277,7 @@ class _Counter:
     def __init__(self, f: Frame, tile: Tile, r: Reduce, subtrees: _Subtrees | None = None) -> None:
         self.f, self.tile, self.r, self.subtrees = f, tile, r, subtrees
         self.sums = tile.sums[r]
+        self.far = far(r, f.target)
         self.count = f.alloca(I64)
         f.b.store(const(I64, 0), self.count, 8)
 
@@ -303,15 +317,17 @@ class _Counter:
 
         def add(at: Val) -> None:
             tile.given(at, self.r)
-            values = [tile.load(s, RUNNING, at) for s in self.sums]
+            running = Running(f, self.r.accumulators, f.lanes)
+            state = running.resume([tile.load(s, RUNNING, at) for s in self.sums])
             for row in rows:
                 with f.scope((self.r.vars[-1], row)):
-                    prefetch(f, self.r.body, tile.loop.var, self.r.vars[-1], count)
                     f.run(self.r.body)
-                    for i, s in enumerate(self.sums):
-                        x = f.wide(f.values[s.acc.value])
-                        values[i] = combine(f, s.acc.op, s.acc.type, values[i], x)
-            for s, value in zip(self.sums, values, strict=True):
+                    state = running.add(state, [f.wide(f.values[acc.value]) for acc in self.r.accumulators])
+                if self.far:
+                    with f.scope((self.r.vars[-1], f.b.binary("add", row, const(I64, AHEAD)))):
+                        for x in self.far:
+                            lines(f, x.buffer, x.index)
+            for s, value in zip(self.sums, running.settle(state), strict=True):
                 tile.store(s, RUNNING, at, value)
 
         tile.each(add, exact=True)

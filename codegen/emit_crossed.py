@@ -25,15 +25,15 @@ from math import prod
 from typing import Final
 
 from .address import lane_step
+from .ahead import lines
 from .analysis import is_leaf, statements
 from .builder import I64, Val, const, ty
 from .combine import combine, identity
-from .emit_columns import ROWS, RUNNING, SIZE, Sums, Tile
-from .emit_reduce import groups, nest, pairwise, row_lanes
+from .emit_columns import ROWS, RUNNING, SIZE, Sums, Tile, far
+from .emit_reduce import groups, nest, row_lanes
 from .frame import Frame
-from .index import Var, unmask
+from .index import Atom, Index, Var, of, substitute, unmask
 from .loops import BLOCK, UNROLL, Check, Load, Loop, Reduce, Store, Update
-from .memory import prefetch
 from .vectorize import hidden, is_lanewise
 
 LEAST_ROWS: Final = 8  # of the loop: fewer side by side are read as they are
@@ -102,6 +102,7 @@ class _Lanes:
         self.f, self.tile, self.r = f, tile, r
         self.sums = tile.sums[r]
         self.shape = _Shape(r)
+        self.far = far(r, f.target)
         self.count = f.alloca(I64)
         f.b.store(const(I64, 0), self.count, 8)
 
@@ -133,9 +134,10 @@ class _Lanes:
 
         def join(into: Val, at: Val) -> None:
             for s in self.sums:
-                parts = [tile.load(s, const(I64, u), at) for u in range(shape.parts)]
-                absent = identity(s.acc.op, s.wide, f.lanes)
-                tile.store(s, into, at, pairwise(f, s.acc, [*parts, *[absent] * (UNROLL - shape.parts)]))
+                parts = [tile.load(s, const(I64, u), at) if u < shape.parts else None for u in range(UNROLL)]
+                while len(parts) > 1:
+                    parts = [self._join(s, x, y) for x, y in zip(parts[::2], parts[1::2], strict=True)]
+                tile.store(s, into, at, _some(parts[0]))
 
         def merge(n: Val, carried: list[Val]) -> list[Val]:
             tile.each(partial(self._add, self.slot(n, lane), RUNNING), exact=False)
@@ -192,10 +194,11 @@ class _Lanes:
             values = [tile.load(s, part, at) for s in self.sums]
             for place in places:
                 with f.scope((self.r.vars[-1], place)):
-                    prefetch(f, self.r.body, tile.loop.var, self.r.vars[-1], self.shape.lanes)
                     f.run(self.r.body)
                     for i, s in enumerate(self.sums):
                         values[i] = combine(f, s.acc.op, s.acc.type, values[i], f.wide(f.values[s.acc.value]))
+                    for x in self.far:
+                        lines(f, x.buffer, substitute(x.index, self._ahead))
             for s, value in zip(self.sums, values, strict=True):
                 tile.store(s, part, at, value)
 
@@ -232,16 +235,24 @@ class _Lanes:
 
     def _pairwise(self, s: Sums, at: Val, level: Val) -> Val:
         """Lane j with lane j + half, until one is left."""
-        f, lanes = self.f, self.shape.lanes
+        lanes = self.shape.lanes
         slots = [self.slot(level, const(I64, j)) for j in range(self.shape.used)]
         values: list[Val | None] = [self.tile.load(s, slot, at) for slot in slots]
         values += [None] * (lanes - len(values))
         while len(values) > 1:
             half = len(values) // 2
-            joined: list[Val | None] = []
-            for low, high in zip(values[:half], values[half:], strict=True):
-                joined.append(low if high is None or low is None else combine(f, s.acc.op, s.acc.type, low, high))
-            values = joined
-        (total,) = values
-        assert total is not None
-        return total
+            values = [self._join(s, low, high) for low, high in zip(values[:half], values[half:], strict=True)]
+        return _some(values[0])
+
+    def _join(self, s: Sums, x: Val | None, y: Val | None) -> Val | None:
+        """x and y combined; of one that has no element, the other."""
+        return x if y is None else combine(self.f, s.acc.op, s.acc.type, _some(x), y)
+
+    def _ahead(self, a: Atom) -> Index | None:
+        """The elements of the next accumulator of a lane."""
+        return of(a) + self.shape.lanes if a is self.r.vars[-1] else None
+
+
+def _some(x: Val | None) -> Val:
+    assert x is not None
+    return x

@@ -14,13 +14,14 @@ from math import prod
 
 from .builder import I64, Val, const
 from .combine import identity, wide_type
-from .emit_reduce import Counter, groups, nest, row_blocks, row_lanes
+from .emit_reduce import Counter, block_steps, groups, nest, row_blocks, row_lanes
 from .frame import Frame
 from .loops import BLOCK, Accumulator, Buffer, Reduce
 
-UNIT = 32  # blocks in a unit, about
+UNIT = 1024  # steps in a unit, about
 UNITS = 512  # from which units are larger, so that few subtrees are left
-LEAST = 64  # blocks from which a reduction is worth cutting
+ROWS = 64  # turns of the outermost variable from which units are some of them
+LEAST = 64  # blocks of an ordered reduction from which it is worth cutting
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +43,15 @@ def units(node: Reduce) -> Units | None:
     if node.tree != "row" or len(groups(node)) > 1:
         return None
     *outer, inner = (v.extent for v in node.vars)
-    lanes = row_lanes(node, list(node.accumulators))
-    row = -(-inner // (BLOCK * lanes))
+    lanes, steps = row_lanes(node, list(node.accumulators)), block_steps(node.accumulators)
+    row = -(-inner // (steps * lanes))
     blocks = prod(outer) * row
-    if blocks < LEAST:
+    if prod(outer) * -(-inner // (BLOCK * lanes)) < LEAST:
         return None
-    size = UNIT
+    size = UNIT // steps
     while blocks > UNITS * size:
         size *= 2
-    if outer and outer[0] >= LEAST:
+    if outer and outer[0] >= ROWS:
         turn = blocks // outer[0]
         turns = max(size // (1 << (turn - 1).bit_length()), 1)
         level = _twos(turn * turns)
@@ -111,7 +112,8 @@ def partials(f: Frame, node: Reduce, into: Sequence[Buffer], begin: Val, end: Va
     b, accs = f.b, list(node.accumulators)
     *outer, inner = node.vars
     counter = _Subtrees(f, accs, u, into)
-    row = -(-inner.extent // (BLOCK * u.lanes))
+    block = block_steps(accs) * u.lanes
+    row = -(-inner.extent // block)
     whole = const(I64, 0), const(I64, inner.extent)
 
     def begins_at(block: Val) -> None:
@@ -142,9 +144,8 @@ def partials(f: Frame, node: Reduce, into: Sequence[Buffer], begin: Val, end: Va
             above = b.binary("udiv", number, const(I64, v.extent))
             bound.append((v, b.binary("sub", number, b.binary("mul", above, const(I64, v.extent)))))
             number = above
-        block = const(I64, BLOCK * u.lanes)
-        lo = b.binary("mul", first, block)
-        hi = f.extreme("smin", b.binary("add", lo, const(I64, u.size * BLOCK * u.lanes)), whole[1])
+        lo = b.binary("mul", first, const(I64, block))
+        hi = f.extreme("smin", b.binary("add", lo, const(I64, u.size * block)), whole[1])
         with f.scope(*bound):
             row_blocks(f, node, accs, u.lanes, counter, lo, hi)
         counter.complete()

@@ -6,10 +6,11 @@ sum yields is pushed on a `Counter`, the one place where blocks are combined, fo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 
 from . import memory
+from .ahead import fetch
 from .analysis import dominating_bytes, statements
 from .builder import I64, Ty, Val, const, register_type
 from .combine import combine, identity, is_ordered, wide_type
@@ -17,10 +18,12 @@ from .frame import Frame, first_lanes
 from .index import Var
 from .loops import BLOCK, UNROLL, Accumulator, Reduce
 from .ops import to_memory, to_register
+from .running import Running, across
 from .squares import by_squares, crossing
 from .vectorize import row_is_lanewise
 
 SMALL_BODY = 12  # statements up to which a row's step is unrolled in place; larger ones are one copy, rotating
+FREE_BLOCK = 8 * BLOCK  # steps of a block where any order will do
 VECTOR_BYTES = 64  # of the virtual vector that sums are defined over
 
 
@@ -73,6 +76,11 @@ def row_lanes(node: Reduce, accs: list[Accumulator]) -> int:
             return VECTOR_BYTES // wide_type(acc.type).bytes
     widest = max(dominating_bytes(node.body), *(wide_type(a.type).bytes for a in accs))
     return VECTOR_BYTES // widest
+
+
+def block_steps(accs: Sequence[Accumulator]) -> int:
+    """Steps of a block of a row: where no order shows in the result, more of them, which are combined less often."""
+    return BLOCK if any(is_ordered(a.op, a.type) for a in accs) else FREE_BLOCK
 
 
 def bytes_of(t: Ty) -> int:
@@ -167,7 +175,7 @@ def _row(f: Frame, node: Reduce, accs: list[Accumulator]) -> list[Val]:
     lanes = row_lanes(node, accs)
     extent = node.vars[-1].extent
     rows = prod(v.extent for v in node.vars[:-1])
-    block = BLOCK * lanes
+    block = block_steps(accs) * lanes
     counter = Counter(f, accs, lanes, rows * -(-extent // block))
     whole = const(I64, 0), const(I64, extent)
     nest(f, node.vars[:-1], lambda: row_blocks(f, node, accs, lanes, counter, *whole))
@@ -196,43 +204,24 @@ def nest(f: Frame, variables: tuple[Var, ...], body: Callable[[], None]) -> None
     f.loop(const(I64, 0), const(I64, variables[0].extent), 1, [], step)
 
 
-def across(f: Frame, acc: Accumulator, v: Val) -> Val:
-    """The lanes combined pairwise: lane j with lane j + half, until one is left."""
-    while v.ty.lanes > 2:
-        half = v.ty.lanes // 2
-        low = f.b.shuffle(v, None, list(range(half)))
-        high = f.b.shuffle(v, None, list(range(half, 2 * half)))
-        v = combine(f, acc.op, acc.type, low, high)
-    return v if v.ty.lanes == 1 else combine(f, acc.op, acc.type, f.b.extract(v, 0), f.b.extract(v, 1))
-
-
 def _row_step(
-    f: Frame, node: Reduce, accs: list[Accumulator], lanes: int, at: Val, mask: Val | None, old: list[Val]
+    f: Frame, node: Reduce, running: Running, lanes: int, at: Val, mask: Val | None, state: list[Val]
 ) -> list[Val]:
-    """One vector of elements, from `at` on, added to one accumulator of each kind."""
+    """One vector of elements, from `at` on, added to the state of one accumulator of each kind."""
     with f.scope((node.vars[-1], at)), f.vectorised(node.vars[-1], lanes, mask, aligned=True):
         f.run(node.body)
-        out = []
-        for acc, value in zip(accs, old, strict=True):
-            x = f.wide(f.values[acc.value])
-            if mask is not None:
-                x = f.b.select(mask, x, identity(acc.op, wide_type(acc.type), lanes))
-            out.append(combine(f, acc.op, acc.type, value, x))
-        return out
+        values = [f.wide(f.values[acc.value]) for acc in running.accs]
+        if mask is not None:
+            values = [f.b.select(mask, x, absent) for x, absent in zip(values, running.absent, strict=True)]
+        fetch(f, node)
+        return running.add(state, values)
 
 
-def pairwise(f: Frame, acc: Accumulator, parts: list[Val]) -> Val:
-    """(0+1) + (2+3) + ...; what is still the literal identity is left out."""
-    absent = identity(acc.op, wide_type(acc.type), parts[0].ty.lanes).ref
-
-    def join(x: Val, y: Val) -> Val:
-        if absent in (x.ref, y.ref):
-            return x if y.ref == absent else y
-        return combine(f, acc.op, acc.type, x, y)
-
-    while len(parts) > 1:
-        parts = [join(x, y) for x, y in zip(parts[::2], parts[1::2], strict=True)]
-    return parts[0]
+def _pairwise(running: Running, states: list[list[Val]]) -> list[Val]:
+    """(0+1) + (2+3) + ... of states; what is still literally fresh is left out."""
+    while len(states) > 1:
+        states = [running.join(x, y) for x, y in zip(states[::2], states[1::2], strict=True)]
+    return running.settle(states[0])
 
 
 def _row_vectors(
@@ -240,28 +229,30 @@ def _row_vectors(
 ) -> None:
     """Blocks of one row, W elements at a step; steps go to the `UNROLL` accumulators in turn."""
     extent = node.vars[-1].extent
-    block, group = BLOCK * lanes, UNROLL * lanes
+    block, group = block_steps(accs) * lanes, UNROLL * lanes
     full, rest = divmod(extent, block)
-    fresh = [identity(a.op, wide_type(a.type), lanes) for a in accs]
+    running = Running(f, accs, lanes)
+    fresh = running.fresh()
+    each = len(fresh)
     size = sum(1 for _ in statements(node.body))
 
     def unrolled(start: Val, state: list[Val], count: int) -> list[Val]:
-        """`count` elements from `start` on, each vector written out; `state` is UNROLL values per accumulator."""
+        """`count` elements from `start` on, each vector written out; `state` is UNROLL states."""
         state = list(state)
         for s in range(-(-count // lanes)):
             at = f.b.binary("add", start, const(I64, s * lanes)) if s else start
             left = count - s * lanes
             mask = None if left >= lanes else first_lanes(left, lanes)
-            mine = slice(s % UNROLL * len(accs), (s % UNROLL + 1) * len(accs))
-            state[mine] = _row_step(f, node, accs, lanes, at, mask, state[mine])
+            mine = slice(s % UNROLL * each, (s % UNROLL + 1) * each)
+            state[mine] = _row_step(f, node, running, lanes, at, mask, state[mine])
         return state
 
     def rotating(start: Val, hi: Val, state: list[Val]) -> list[Val]:
         """Whole groups in one copy: each step takes the first accumulators and puts them last."""
 
         def step(i: Val, carried: list[Val]) -> list[Val]:
-            new = _row_step(f, node, accs, lanes, i, None, carried[: len(accs)])
-            return carried[len(accs) :] + new
+            new = _row_step(f, node, running, lanes, i, None, carried[:each])
+            return carried[each:] + new
 
         return f.loop(start, hi, lanes, state, step, "row", certain=True)
 
@@ -271,8 +262,7 @@ def _row_vectors(
         return f.loop(start, hi, group, state, lambda i, carried: unrolled(i, carried, group), "row", certain=True)
 
     def finish(state: list[Val]) -> None:
-        parts = [state[k :: len(accs)] for k in range(len(accs))]
-        counter.push([pairwise(f, acc, p) for acc, p in zip(accs, parts, strict=True)])
+        counter.push(_pairwise(running, [state[k : k + each] for k in range(0, len(state), each)]))
 
     def whole(start: Val, carried: list[Val]) -> list[Val]:
         end = const(I64, int(start.ref) + block) if start.ref.isdigit() else f.b.binary("add", start, const(I64, block))
@@ -296,8 +286,8 @@ def _row_elements(
     f: Frame, node: Reduce, accs: list[Accumulator], lanes: int, counter: Counter, lo: Val, hi: Val
 ) -> None:
     """The same tree one element at a time: element i of a block belongs to slot ``i % (UNROLL * W)`` in memory."""
-    extent, group, block = node.vars[-1].extent, UNROLL * lanes, BLOCK * lanes
-    b = f.b
+    extent, group, block = node.vars[-1].extent, UNROLL * lanes, block_steps(accs) * lanes
+    b, running = f.b, Running(f, accs, lanes)
     types = [memory.memory_type(wide_type(a.type), 1) for a in accs]
     places = [f.alloca(t, group) for t in types]
 
@@ -323,15 +313,14 @@ def _row_elements(
         f.loop(const(I64, 0), const(I64, group), 1, [], clear)
         end = f.extreme("smin", b.binary("add", start, const(I64, block)), const(I64, extent))
         f.loop(start, end, 1, [], element, certain=True)
-        values = []
-        for acc, t, place in zip(accs, types, places, strict=True):
-            vector = t.with_lanes(lanes)
-            parts = [
-                to_register(b, wide_type(acc.type), b.load(vector, b.gep(t, place, const(I64, s * lanes)), t.bits // 8))
-                for s in range(UNROLL)
-            ]
-            values.append(pairwise(f, acc, parts))
-        counter.push(values)
+        states = []
+        for s in range(UNROLL):
+            values = []
+            for acc, t, place in zip(accs, types, places, strict=True):
+                part = b.load(t.with_lanes(lanes), b.gep(t, place, const(I64, s * lanes)), t.bits // 8)
+                values.append(to_register(b, wide_type(acc.type), part))
+            states.append(running.resume(values))
+        counter.push(_pairwise(running, states))
         return carried
 
     f.loop(lo, hi, block, [], one, "block")
@@ -347,15 +336,13 @@ def _column(f: Frame, node: Reduce, accs: list[Accumulator], total: int, size: i
     b = f.b
     inner = node.vars[-1]
     counter = Counter(f, accs, f.lanes, -(-total // size))
-    fresh = [identity(a.op, wide_type(a.type), f.lanes) for a in accs]
+    running = Running(f, accs, f.lanes)
+    fresh = running.fresh()
 
     def element(i: Val, carried: list[Val]) -> list[Val]:
         with f.scope((inner, i)):
             f.run(node.body)
-            return [
-                combine(f, acc.op, acc.type, old, f.wide(f.values[acc.value]))
-                for acc, old in zip(accs, carried, strict=True)
-            ]
+            return running.add(carried, [f.wide(f.values[acc.value]) for acc in accs])
 
     squares = crossing(f, node)
 
@@ -367,7 +354,7 @@ def _column(f: Frame, node: Reduce, accs: list[Accumulator], total: int, size: i
     def aligned() -> None:
         def block(start: Val, carried: list[Val]) -> list[Val]:
             end = f.extreme("smin", b.binary("add", start, const(I64, size)), const(I64, inner.extent))
-            counter.push(elements(start, end, fresh))
+            counter.push(running.settle(elements(start, end, fresh)))
             return carried
 
         f.loop(const(I64, 0), const(I64, inner.extent), size, [], block, "block")
@@ -376,11 +363,11 @@ def _column(f: Frame, node: Reduce, accs: list[Accumulator], total: int, size: i
         nest(f, node.vars[:-1], aligned)
         return counter.finish()
 
-    types = [v.ty for v in fresh]
+    types = [v.ty for v in running.absent]
     waiting = [f.alloca(t) for t in types]
     length = f.alloca(I64)
     b.store(const(I64, 0), length, 8)
-    for value, place in zip(fresh, waiting, strict=True):
+    for value, place in zip(running.absent, waiting, strict=True):
         b.store(value, place, bytes_of(value.ty))
 
     def pieces() -> None:
@@ -401,12 +388,12 @@ def _column(f: Frame, node: Reduce, accs: list[Accumulator], total: int, size: i
         room = b.binary("sub", const(I64, size), old_length)
         end = f.extreme("smin", b.binary("add", at, room), const(I64, inner.extent))
         chain = [b.load(t, w, bytes_of(t)) for t, w in zip(types, waiting, strict=True)]
-        chain = elements(at, end, chain)
+        chain = running.settle(elements(at, end, running.resume(chain)))
         new_length = b.binary("add", old_length, b.binary("sub", end, at))
         b.cond_branch(b.icmp("eq", new_length, const(I64, size)), push, keep)
         b.label(push)
         counter.push(chain)
-        for value, w in zip(fresh, waiting, strict=True):
+        for value, w in zip(running.absent, waiting, strict=True):
             b.store(value, w, bytes_of(value.ty))
         b.store(const(I64, 0), length, 8)
         b.branch(following)

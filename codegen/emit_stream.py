@@ -143,7 +143,7 @@ class _Stream:
                 left = b.splat(b.binary("sub", const(I64, p.n), first), p.lanes)
                 mask = b.icmp("slt", lane_numbers(ty("i", 64, p.lanes)), left)
             with f.scope((side.k, k), (side.var, first)):
-                prefetch(f, side.body, side.var, side.k, p.steps, near=True)
+                prefetch(f, side.body, side.var, side.k, p.steps)
                 with f.vectorised(side.var, p.lanes, mask, aligned=False):
                     f.run(side.body)
                     out.append(f.wide(f.values[side.value]))

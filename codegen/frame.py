@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from .analysis import statements
 from .builder import I64, PTR, Builder, Module, Ty, Val, const, ty
-from .index import Var
+from .index import Index, Var
 from .loops import Buffer, Carry, Contract, Kernel, Reduce, Stmt, Value
 from .target import Target
 
@@ -56,8 +56,9 @@ class Frame:
         self.private: Collection[Buffer] = ()
         self.buffers: dict[Buffer, Val] = {}
         self.streamed: set[Buffer] = set()  # that are written past the caches
-        self.far: set[Buffer] = set()  # that are read from no cache
         self.carries: dict[Carry, Val] = {}
+        self.prefixes: dict[Carry, Val] = {}  # carries of a sequential loop that is a vector, in every lane
+        self.ahead: dict[int, list[tuple[Buffer, Index]]] = {}  # what passes fetch: `codegen.ahead`
         self.arena: Val | None = None
         self.plain_steps = not any(isinstance(s, Contract) for s in statements(kernel.body))  # see `Builder.opaque`
         self.ranged: Stmt | None = None  # the statement that does only the range handed over

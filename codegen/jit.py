@@ -24,10 +24,9 @@ from .analysis import buffers, statements
 from .cache import Disk, Entry, digest, source
 from .cost import operations
 from .emit import emit, part_name, scratch_bytes, shared_bytes
-from .emit_columns import is_tiled
 from .emit_crossed import is_crossed
 from .generic import LEAST, generic
-from .loops import Contract, Kernel, Load, Loop, Reduce, Update
+from .loops import Contract, Kernel, Load, Loop, Reduce, Stmt, Update
 from .parts import parts
 from .ranges import extent, ranged
 from .split import prepare
@@ -102,7 +101,7 @@ class Code:
 
 @dataclass(eq=False, slots=True)
 class Compiled(Code):
-    """A kernel as machine code. `streamed`: which buffers no cache holds (see `emit`)."""
+    """A kernel as machine code. `streamed`: which buffers are written past the caches."""
 
     kernel: Kernel
     object: bytes
@@ -231,22 +230,19 @@ def compile_kernel(kernel: Kernel, t: Target, least: int = LEAST, kept: Collecti
 
 
 def _streamed(kernel: Kernel, t: Target) -> frozenset[int]:
-    """The numbers of the buffers that are written past the caches, as they would not be found there later anyway, and
-    of those that tiles ask for ahead.
+    """The numbers of the buffers that are written past the caches, as they would not be found there later anyway.
 
     These are outputs of a kernel that moves more than the largest cache holds, if it does not read them itself, or
-    could not find them itself; and inputs that are larger than this cache.
+    could not find them itself.
     """
     bytes_of = [b.size * b.type.bytes for b in kernel.buffers]
     if sum(bytes_of) <= t.cache_bytes:
         return frozenset()
-    tiled = any(isinstance(s, Loop) and (is_tiled(s, t) or is_crossed(s)) for s in statements(kernel.body))
     read = {s.buffer for s in statements(kernel.body) if isinstance(s, (Load, Update))}
     return frozenset(
         i
         for i, (b, size) in enumerate(zip(kernel.buffers, bytes_of, strict=True))
-        if (size > t.cache_bytes and b.role == "in" and tiled)
-        or (b.role == "out" and (b not in read or size > t.cache_bytes))
+        if b.role == "out" and (b not in read or size > t.cache_bytes)
     )
 
 
@@ -303,11 +299,16 @@ def _work(part: Kernel, t: Target) -> int:
     return max(moved, operations(part) * 4 // t.vector_bytes)
 
 
+def _goes_down(s: Stmt) -> bool:
+    """Whether a statement walks down columns of memory, of which a vector has many."""
+    return (isinstance(s, Reduce) and s.tree == "column") or (isinstance(s, Loop) and bool(s.carries))
+
+
 def _few(part: Kernel) -> bool:
-    """Contractions pack once per range; tiles of columns, and loops around that each range repeats, want wide ones."""
+    """Contractions pack once per range; what goes down columns, and loops that each range repeats, want wide ones."""
     if part.partials:
         return False
-    columns = any(isinstance(s, Reduce) and s.tree == "column" for s in statements(part.body))
+    columns = any(_goes_down(s) for s in statements(part.body))
     found = ranged(part.body)
     columns = columns or (isinstance(found, Loop) and is_crossed(found))
     return columns or isinstance(found, Contract) or found not in part.body

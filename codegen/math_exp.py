@@ -72,6 +72,9 @@ EXP: Final = {
 }
 
 
+LARGEST: Final = 0.375  # more than |r|
+
+
 def reduce(x: Num, c: Exp) -> tuple[Num, Num]:
     """1.5·2^p + n, whose bits end in n, and r."""
     shifted = fma(x, c.log2e, c.magic)
@@ -80,11 +83,17 @@ def reduce(x: Num, c: Exp) -> tuple[Num, Num]:
 
 
 def exp(b: Builder, v: Val) -> Val:
-    """e^x. The power of two is applied in two factors: results round once in the denormal range."""
+    """e^x. The power of two is applied in two factors: results round once in the denormal range.
+
+    Where one instruction does that, and makes 0, infinity and NaN of any n that is not small, x need not be bounded
+    from both sides: it is enough that r is small where it is of no account.
+    """
     x = Num(b, v)
     c = EXP[v.ty.bits]
-    x = x.at_most(c.highest).at_least(c.lowest)
-    shifted, r = reduce(x, c)
+    direct = avx512.serves(b, v.ty)
+    shifted, r = reduce(x if direct else x.at_most(c.highest).at_least(c.lowest), c)
+    if direct:
+        r = Num(b, avx512.bounded(b, r.v, x.like(LARGEST).v))
     return _times_power(fma(r * r, horner(r, c.polynomial), r) + 1.0, shifted).v
 
 

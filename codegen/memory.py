@@ -251,15 +251,12 @@ def update(f: Frame, node: Update) -> None:
     _write(f, node.buffer, node.index, to_memory(f.b, node.buffer.type, value))
 
 
-def prefetch(f: Frame, body: Sequence[Stmt], along: Var, var: Var, ahead: int, near: bool = False) -> None:
-    """Asks for what the loads of `body`, vectors along `along`, will read when `var` is `ahead` more.
-
-    `near`: even where a cache has it.
-    """
+def prefetch(f: Frame, body: Sequence[Stmt], along: Var, var: Var, ahead: int) -> None:
+    """Asks for what the loads of `body`, vectors along `along`, will read when `var` is `ahead` more."""
     with f.vectorised(None, 1, None, aligned=False):
         for s in body:
             if not isinstance(s, Load) or s.index.data():
                 continue
-            if (near or s.buffer in f.far) and s.index.coefficient(along) == 1 and s.index.coefficient(var):
+            if s.index.coefficient(along) == 1 and s.index.coefficient(var):
                 later = substitute(s.index, lambda a: of(a) + ahead if a is var else None)
                 f.b.prefetch(address.pointer(f, s.buffer, later, memory_type(s.buffer.type, 1)))

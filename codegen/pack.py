@@ -245,7 +245,7 @@ def _along_k(f: Frame, side: Side, panel: Val, x: Val, count: int, ks: tuple[Val
             at = b.binary("add", b.binary("add", x, start), const(I64, r))
             with f.scope((side.var, at), *places), f.vectorised(side.along, lanes, mask, aligned):
                 if far:
-                    prefetch(f, side.body, side.along, side.var, lanes, near=True)
+                    prefetch(f, side.body, side.along, side.var, lanes)
                 f.run(side.body)
                 loaded.append(f.wide(f.values[side.value]))
         return transpose(f, loaded) if side.width > 1 else loaded

@@ -154,9 +154,7 @@ def call(code: Code, table: int, params: int, status: int) -> None:
 
 def _cut(function: Function, threads: int) -> tuple[int, int]:
     """Into how many chunks the outer range goes, and of which number of iterations each is a multiple."""
-    if function.few:
-        return min(threads, function.outer), 1
-    chunks = min(max(function.work // CHUNK, 4), CHUNKS)
+    chunks = threads if function.few else min(max(function.work // CHUNK, 4), CHUNKS)
     if function.outer >= 2 * GRAIN * chunks:
         return chunks, GRAIN
     return min(chunks, function.outer), 1

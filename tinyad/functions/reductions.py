@@ -7,7 +7,7 @@ from typing import Any
 from .. import ir
 from ..dtypes import DEFAULT_FLOAT, as_dtype
 from ..errors import DTypeError
-from ..ir import BOOL, INT64, DType, Node, Op
+from ..ir import BOOL, INT32, INT64, DType, Node, Op
 from .core import Axis, axes_of, axis_index, drop_axes, like, origins
 from .elementwise import isinf, safe_sqrt
 
@@ -132,8 +132,8 @@ def _position(op: Op, name: str, x: Node, axis: int | None, keepdims: bool) -> N
     hit = ir.eq(x, ir.expand(ir.reduce(op, x, (i,)), x.shape))
     if x.dtype.kind == "f":
         hit = ir.or_(hit, ir.not_(ir.eq(x, x)))
-    place = along(ir.iota(n), i, x.shape)
-    first = ir.reduce(Op.REDUCE_MIN, ir.where(hit, place, like(n, place)), (i,))
+    place = along(ir.iota(n, INT32 if n < 1 << 31 else INT64), i, x.shape)  # as many to a vector as there are floats
+    first = ir.cast(ir.reduce(Op.REDUCE_MIN, ir.where(hit, place, like(n, place)), (i,)), INT64)
     return first if keepdims else drop_axes(first, (i,))
 
 

@@ -17,6 +17,7 @@ from ..ir import Node, Op
 from ..schedule.group import Group, block
 from ..schedule.partition import Partition
 from ..schedule.position import Position, current
+from ..schedule.tails import columns_of
 from .movement import scalar_type
 from .walk import Lowered, Lowering
 
@@ -92,7 +93,7 @@ def _map(state: Lowering, group: Group) -> None:
     """Loops over the elements; the reductions that are the same along inner loops run before these."""
     extents = group.domain
     if group.tails:
-        _map_blocks(state, group, extents[: group.rows], extents[group.rows :])
+        _map_blocks(state, group, extents[: group.rows], columns_of(group.tails[0]))
         return
     variables = [state.var(size, "i") for size in extents]
     for v in variables:
@@ -121,8 +122,9 @@ def _map_blocks(state: Lowering, group: Group, rows: Sequence[int], columns: Seq
     state.main = 2 + len(inner)
     across = list(map(ix.of, inner))
     along = [*ix.unflatten(ix.of(at_block) * lo.BLOCK + ix.of(in_block), tuple(rows)), *across]
-    _run_passes(state, group, along)
-    _store_sinks(state, group, along)
+    own = along[: len(group.loops)]  # a group whose results are one for each row has no loops across
+    _run_passes(state, group, own)
+    _store_sinks(state, group, own)
     for n in group.tails:
         summed = n.src[0].src[0]  # below the RESHAPE into blocks
         places = iter(along)

@@ -24,6 +24,7 @@ from .group import Group, Use, reaches
 from .position import Loop, Position, current, resolved
 
 BLOCKS: Final = 8  # blocks of rows from which it pays
+FAR: Final = 1 << 25  # bytes read from which a kernel that only reduces its rows goes over them once more for the sums
 CACHE: Final = 1 << 20  # bytes of the arrays' rows in one block, which must still be in the second cache
 
 
@@ -49,6 +50,11 @@ def blocked(n: Node) -> Node | None:
         return None
     laid = ir.reshape(a, (rows // BLOCK, BLOCK, *(a.shape[i] for i in kept)))
     return ir.reduce(n.op, laid, (1,))
+
+
+def columns_of(p: Node) -> tuple[int, ...]:
+    """The sizes of the axes along which partial sums differ, but for the blocks."""
+    return tuple([m for m in p.shape[2:] if m != 1])
 
 
 def share_rows(
@@ -140,7 +146,8 @@ def _goes_along(
     outer, inner = loops[: len(rows)], loops[len(rows) :]
     if tuple([v.extent for v in outer]) != rows or g.led_by(outer) != loops:
         return False
-    if any([v.extent for v in inner] != [m for m in p.shape[2:] if m != 1] for p in sums):
+    columns = {columns_of(p) for p in sums}
+    if len(columns) > 1 or (inner and tuple([v.extent for v in inner]) not in columns):
         return False
     shared = 0
     for r in reads:
@@ -155,8 +162,10 @@ def _goes_along(
             places = (u.position for u in uses[id(r.node)] if u.group.find() is g and u.position is not None)
             shared += any(_along(current(p), r.position, outer, h) for p in places)
     large = [r.node for r in reads if r.large]
-    row_bytes = sum(n.size * n.dtype.itemsize for n in set(large)) // math.prod(rows)
-    return 2 * shared >= len(large) and BLOCK * row_bytes <= CACHE and not reaches(h, g)
+    size = sum(n.size * n.dtype.itemsize for n in set(large))
+    if not inner and size < FAR:
+        return False
+    return 2 * shared >= len(large) and BLOCK * size // math.prod(rows) <= CACHE and not reaches(h, g)
 
 
 def _along(p: Position, q: Position, outer: tuple[Loop, ...], h: Group) -> bool:

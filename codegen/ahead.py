@@ -1,0 +1,76 @@
+"""Rows that are gone through several times: while a later pass goes over one row, the next is fetched.
+
+The first pass alone reads memory, which would wait while the others compute on what is in cache: hardware fetches
+ahead of the reads it sees. Only time depends on this.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from . import address
+from .analysis import statements
+from .builder import ty
+from .frame import Frame
+from .index import Index, Var, of, substitute
+from .loops import Buffer, Load, Loop, Reduce, Stmt
+from .vectorize import hidden
+
+LINE: Final = 64
+LEAST: Final = 1 << 10  # bytes of a row from which fetching it pays,
+MOST: Final = 1 << 17  # and of all rows that are fetched: a part of the second cache
+INTO_SECOND: Final = 2  # locality of `llvm.prefetch`: the second cache
+
+Fetch = tuple[Buffer, Index]
+
+
+def fetches(loop: Loop) -> dict[int, list[Fetch]]:
+    """What a pass (by identity) over each row of a loop fetches of the next row.
+
+    That is the last pass but one, because the last one stores; of two, the second.
+    """
+    passes = [(s, v) for s in loop.body if (v := _inner(s)) is not None]
+    if loop.carries or len(passes) < 2:
+        return {}
+    carrier, at = passes[-2 if len(passes) > 2 else -1]
+    seen: dict[Fetch, None] = {}
+    for s, var in passes[: passes.index((carrier, at))]:
+        for x in statements([s]):
+            if isinstance(x, Load) and var.extent == at.extent and _is_row(x, loop.var, var):
+                seen[x.buffer, _next_row(x.index, loop.var, var, at)] = None
+    size = sum(b.type.bytes for b, _ in seen) * at.extent
+    return {id(carrier): list(seen)} if LEAST <= size <= MOST else {}
+
+
+def _next_row(e: Index, row: Var, inner: Var, at: Var) -> Index:
+    """The place in the next row, with `at` in place of `inner`."""
+    places = {inner: of(at), row: of(row) + 1}
+    return substitute(e, lambda a: places.get(a) if isinstance(a, Var) else None)
+
+
+def _inner(s: Stmt) -> Var | None:
+    """The variable that a pass goes along; None of what is no pass."""
+    if isinstance(s, Reduce) and s.tree == "row" and len(s.vars) == 1:
+        return s.vars[0]
+    return s.var if isinstance(s, Loop) and not s.carries else None
+
+
+def _is_row(x: Load, row: Var, inner: Var) -> bool:
+    """Whether a load walks along each row of an argument, and on to the next one."""
+    e = x.index
+    plain = x.mask is None and not e.data() and not hidden(e, row) and not hidden(e, inner)
+    return plain and x.buffer.role == "in" and e.coefficient(inner) == 1 and bool(e.coefficient(row))
+
+
+def fetch(f: Frame, s: Stmt) -> None:
+    """Emits the fetches that belong to a step of the pass `s`."""
+    for buffer, e in f.ahead.get(id(s), ()):
+        lines(f, buffer, e)
+
+
+def lines(f: Frame, buffer: Buffer, e: Index) -> None:
+    """Fetches the lines that the lanes of a vector of ``buffer[e]`` lie in."""
+    f.b.declare("llvm.prefetch.p0", "void", "ptr, i32, i32, i32")
+    for first in range(0, f.lanes, max(LINE // buffer.type.bytes, 1)):
+        where = address.pointer(f, buffer, e + first, ty("i", 8 * buffer.type.bytes))
+        f.b.lines.append(f"  call void @llvm.prefetch.p0({where!r}, i32 0, i32 {INTO_SECOND}, i32 1)")
