@@ -213,7 +213,12 @@ def test_streams_of_every_kind(type: Type) -> None:
 @wide
 @pytest.mark.parametrize(
     ("shape", "forms", "packs"),
-    [((60, 40, 90), "nnn", "neither"), ((60, 40, 90), "ttn", "neither"), ((300, 40, 90), "ntn", "columns"), ((512, 280, 128), "tnn", "both")],
+    [
+        ((60, 40, 90), "nnn", "neither"),
+        ((60, 40, 90), "ttn", "neither"),
+        ((300, 40, 90), "ntn", "columns"),
+        ((512, 280, 128), "tnn", "both"),
+    ],
     ids=str,
 )
 def test_factors_are_packed_where_it_pays(shape: tuple[int, int, int], forms: str, packs: str) -> None:
