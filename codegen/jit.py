@@ -26,12 +26,13 @@ from .cost import operations
 from .emit import emit, part_name, scratch_bytes, shared_bytes
 from .emit_crossed import is_crossed
 from .generic import LEAST, generic
-from .loops import Contract, Kernel, Load, Loop, Reduce, Stmt, Update
+from .loops import Kernel, Load, Loop, Reduce, Stmt, Update
 from .parts import parts
 from .ranges import extent, ranged
 from .split import prepare
 from .target import Target, from_features, level
 from .text import canonical
+from .vectorize import lanes_for
 
 _libraries = itertools.count(1)
 _LOCK: Final = threading.RLock()
@@ -41,6 +42,7 @@ SIGNATURE: Final = ctypes.CFUNCTYPE(
 )
 if hasattr(os, "register_at_fork"):  # LLVM must be at rest when a process is copied
     os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
+COLUMNS: Final = 32  # columns that a thread's range is a multiple of: whole cache lines
 LIMIT: Final = 4096  # kernels kept in memory; the oldest go first
 ENTRY: Final = "kernel"  # the name every kernel's function is compiled under: names are no part of code
 
@@ -69,14 +71,15 @@ class Function:
     """Machine code of one part of a kernel: `call(table, params, begin, end, status)` takes addresses as integers.
 
     `outer` is the extent that ``[begin, end)`` ranges over. `work` is a rough guess of the nanoseconds that all of it
-    takes one thread; `few`: each call repeats some work, so that few long ranges are better than many short ones.
+    takes one thread; `few`: 0, or, where few long ranges are better than many short ones because each call repeats some
+    work, what they should be multiples of.
     """
 
     call: Callable[[int, int, int, int, int], None]
     address: int
     outer: int
     work: int
-    few: bool
+    few: int
 
 
 @dataclass(eq=False, slots=True)
@@ -254,7 +257,7 @@ def _compile(kernel: Kernel, text: str, t: Target, streamed: frozenset[int]) -> 
         counts.built += 1
         facts = [shared_bytes(kernel), scratch_bytes(kernel, t)]
         for part in parts(kernel):
-            facts += extent(part, t), _work(part, t), int(_few(part))
+            facts += extent(part, t), _work(part, t), _few(part, t)
         entry = Entry(tuple(facts), assemble(emit(kernel, t, ENTRY, streamed), t))
         remember(name, entry)
     else:
@@ -263,7 +266,7 @@ def _compile(kernel: Kernel, text: str, t: Target, streamed: frozenset[int]) -> 
     symbols = [part_name(ENTRY, i) for i in range(len(each) // 3)]
     addresses, keep = _link(entry.image, symbols, t)
     made = [
-        Function(SIGNATURE(address), address, outer, work, bool(few))
+        Function(SIGNATURE(address), address, outer, work, few)
         for address, outer, work, few in zip(addresses, each[::3], each[1::3], each[2::3], strict=True)
     ]
     seconds = time.perf_counter() - start
@@ -304,14 +307,19 @@ def _goes_down(s: Stmt) -> bool:
     return (isinstance(s, Reduce) and s.tree == "column") or (isinstance(s, Loop) and bool(s.carries))
 
 
-def _few(part: Kernel) -> bool:
-    """Contractions pack once per range; what goes down columns, and loops that each range repeats, want wide ones."""
+def _few(part: Kernel, t: Target) -> int:
+    """Contractions pack once per range; what goes down columns, and loops that each range repeats, want wide ones.
+
+    Threads that write columns keep off each other's cache lines.
+    """
     if part.partials:
-        return False
-    columns = any(_goes_down(s) for s in statements(part.body))
+        return 0
     found = ranged(part.body)
-    columns = columns or (isinstance(found, Loop) and is_crossed(found))
-    return columns or isinstance(found, Contract) or found not in part.body
+    if not isinstance(found, Loop):
+        return 1
+    if found in part.body and not is_crossed(found) and not any(_goes_down(s) for s in statements(part.body)):
+        return 0
+    return COLUMNS if is_crossed(found) or lanes_for(found, t) > 1 else 1
 
 
 def clear() -> None:

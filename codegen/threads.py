@@ -29,7 +29,7 @@ from .pool import ENTRIES, MOST, SLEEPERS, STATE_BYTES, pool_text
 
 LEAST: Final = 8_000  # nanoseconds of work below which even a spinning worker is no help
 SLOWEST: Final = 100_000  # nanoseconds of waking that are believed: more was measured while other processes ran
-CHUNK: Final = 4_000  # nanoseconds of work in a chunk, about
+CHUNK: Final = 8_000  # nanoseconds of work in a chunk, about
 CHUNKS: Final = 128  # of one round at most: enough for an even load
 GRAIN: Final = 64  # iterations that chunks are multiples of, where there are many: whole vectors, whole cache lines
 _SYNCHRONOUS: Final = {"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP"}
@@ -146,15 +146,18 @@ def call(code: Code, table: int, params: int, status: int) -> None:
             found = _pool or pool()
             if found is not None and found.threads <= areas and function.work >= found.least():
                 chunks, grain = _cut(function, found.threads)
-                found.run(found.state, function.address, function.outer, chunks << 32 | grain, table, params, entries,
-                          code.scratch, status)  # fmt: skip
-                continue
+                if chunks > 1:
+                    found.run(found.state, function.address, function.outer, chunks << 32 | grain, table, params,
+                              entries, code.scratch, status)  # fmt: skip
+                    continue
         function.call(table, params, 0, function.outer, status)
 
 
 def _cut(function: Function, threads: int) -> tuple[int, int]:
     """Into how many chunks the outer range goes, and of which number of iterations each is a multiple."""
-    chunks = threads if function.few else min(max(function.work // CHUNK, 4), CHUNKS)
+    if function.few:
+        return min(threads, -(-function.outer // function.few)), function.few
+    chunks = min(max(function.work // CHUNK, 4), CHUNKS)
     if function.outer >= 2 * GRAIN * chunks:
         return chunks, GRAIN
     return min(chunks, function.outer), 1
