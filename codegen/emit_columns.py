@@ -272,7 +272,10 @@ class _Subtrees:
 
 
 class _Counter:
-    """The binary counter of one reduction for all columns of a tile."""
+    """The binary counter of one reduction for all columns of a tile.
+
+    A block is added up in the slot of the level where it will wait, which is free when the block begins.
+    """
 
     def __init__(self, f: Frame, tile: Tile, r: Reduce, subtrees: _Subtrees | None = None) -> None:
         self.f, self.tile, self.r, self.subtrees = f, tile, r, subtrees
@@ -290,35 +293,45 @@ class _Counter:
 
         def block(start: Val, carried: list[Val]) -> list[Val]:
             end = f.extreme("smin", b.binary("add", start, const(I64, height)), hi)
-            self._clear()
+            level = self._begin()
+            slot = b.binary("add", level, const(I64, 1))
             middle = end
             if not exact:
                 left = b.binary("and", b.binary("sub", end, start), const(I64, group - 1))
                 middle = b.binary("sub", end, left)
-            f.loop(start, middle, group, [], partial(self._group, group), "rows")
+            f.loop(start, middle, group, [], partial(self._group, slot, group), "rows")
             if not exact:
-                f.loop(middle, end, 1, [], partial(self._group, 1), "row")
-            self._push()
+                f.loop(middle, end, 1, [], partial(self._group, slot, 1), "row")
+            self._push(level, slot)
             return carried
 
         f.loop(lo, hi, height, [], block, "block")
 
-    def _clear(self) -> None:
+    def _begin(self) -> Val:
+        """The level where the next block will wait; its slot is cleared."""
+        b = self.f.b
+        c = b.load(I64, self.count, 8)
+        b.store(b.binary("add", c, const(I64, 1)), self.count, 8)
+        merging = c if self.subtrees is None else b.binary("and", c, const(I64, (1 << self.subtrees.level) - 1))
+        level = b.intrinsic("cttz", I64, b.binary("xor", merging, const(I64, -1)), const(ty("i", 1), False))
+        slot = b.binary("add", level, const(I64, 1))
+
         def clear(at: Val) -> None:
             for s in self.sums:
-                self.tile.store(s, RUNNING, at, identity(s.acc.op, s.wide, self.f.lanes))
+                self.tile.store(s, slot, at, identity(s.acc.op, s.wide, self.f.lanes))
 
         self.tile.each(clear, exact=False)
+        return level
 
-    def _group(self, count: int, start: Val, carried: list[Val]) -> list[Val]:
-        """Adds `count` rows from `start` on to the running sums."""
+    def _group(self, slot: Val, count: int, start: Val, carried: list[Val]) -> list[Val]:
+        """Adds `count` rows from `start` on to the sums in a slot."""
         f, tile = self.f, self.tile
         rows = [start, *(f.b.binary("add", start, const(I64, n)) for n in range(1, count))]
 
         def add(at: Val) -> None:
             tile.given(at, self.r)
             running = Running(f, self.r.accumulators, f.lanes)
-            state = running.resume([tile.load(s, RUNNING, at) for s in self.sums])
+            state = running.resume([tile.load(s, slot, at) for s in self.sums])
             for row in rows:
                 with f.scope((self.r.vars[-1], row)):
                     f.run(self.r.body)
@@ -328,60 +341,37 @@ class _Counter:
                         for x in self.far:
                             lines(f, x.buffer, x.index)
             for s, value in zip(self.sums, running.settle(state), strict=True):
-                tile.store(s, RUNNING, at, value)
+                tile.store(s, slot, at, value)
 
         tile.each(add, exact=True)
         return carried
 
-    def _push(self) -> None:
+    def _push(self, level: Val, slot: Val) -> None:
+        """Merges what waits below `level` with the sums in its slot, which wait there or leave."""
         f, b, tile = self.f, self.f.b, self.tile
-        c = b.load(I64, self.count, 8)
-        b.store(b.binary("add", c, const(I64, 1)), self.count, 8)
-        merging = c if self.subtrees is None else b.binary("and", c, const(I64, (1 << self.subtrees.level) - 1))
-        levels = b.intrinsic("cttz", I64, b.binary("xor", merging, const(I64, -1)), const(ty("i", 1), False))
 
-        def merge(level: Val, carried: list[Val]) -> list[Val]:
+        def merge(below: Val, carried: list[Val]) -> list[Val]:
             def columns(at: Val) -> None:
                 for s in self.sums:
-                    older = tile.load(s, b.binary("add", level, const(I64, 1)), at)
-                    tile.store(s, RUNNING, at, combine(f, s.acc.op, s.acc.type, older, tile.load(s, RUNNING, at)))
+                    older = tile.load(s, b.binary("add", below, const(I64, 1)), at)
+                    tile.store(s, slot, at, combine(f, s.acc.op, s.acc.type, older, tile.load(s, slot, at)))
 
             tile.each(columns, exact=False)
             return carried
 
-        f.loop(const(I64, 0), levels, 1, [], merge, "merge")
-        self._keep(levels)
+        f.loop(const(I64, 0), level, 1, [], merge, "merge")
+        if self.subtrees is not None:
+            top = b.icmp("eq", level, const(I64, self.subtrees.level))
+            f.choose(top, lambda: tile.each(partial(self._leave, slot), exact=True), lambda: None)
 
-    def _keep(self, level: Val) -> None:
-        """The running sums to the slot of their level, or to where complete subtrees go."""
-        b, tile = self.f.b, self.tile
-        slot = b.binary("add", level, const(I64, 1))
-
-        def keep(at: Val) -> None:
-            for s in self.sums:
-                tile.store(s, slot, at, tile.load(s, RUNNING, at))
-
-        if self.subtrees is None:
-            tile.each(keep, exact=False)
-            return
-        done, waits, kept = b.fresh_label("complete"), b.fresh_label("waits"), b.fresh_label("kept")
-        b.cond_branch(b.icmp("eq", level, const(I64, self.subtrees.level)), done, waits)
-        b.label(done)
-        tile.each(self._leave, exact=True)
-        b.branch(kept)
-        b.label(waits)
-        tile.each(keep, exact=False)
-        b.branch(kept)
-        b.label(kept)
-
-    def _leave(self, at: Val) -> None:
+    def _leave(self, slot: Val, at: Val) -> None:
         f, b = self.f, self.f.b
         assert self.subtrees is not None
         columns = const(I64, self.tile.loop.var.extent)
         place = b.binary("add", b.binary("mul", self.subtrees.number, columns), at)
         for s, into in zip(self.sums, self.subtrees.into, strict=True):
             where = b.gep(s.wide_ty(1), f.buffers[into], place)
-            store_vector(f, self.tile.load(s, RUNNING, at), where, s.wide.bytes, f.active)
+            store_vector(f, self.tile.load(s, slot, at), where, s.wide.bytes, f.active)
 
     def complete(self) -> None:
         """Pushes absent blocks until nothing waits."""
@@ -393,8 +383,8 @@ class _Counter:
         waiting = b.binary("and", b.load(I64, self.count, 8), const(I64, (1 << self.subtrees.level) - 1))
         b.cond_branch(b.icmp("ne", waiting, const(I64, 0)), pad, done)
         b.label(pad)
-        self._clear()
-        self._push()
+        level = self._begin()
+        self._push(level, b.binary("add", level, const(I64, 1)))
         b.branch(test)
         b.label(done)
 
