@@ -88,7 +88,7 @@ class Program:
         tracked: bool,
         donated: Sequence[int] = (),
     ) -> None:
-        from .realize import _lock, _show, compiled, stats
+        from .realize import _lock, _show, compile_steps, stats
         from .schedule.plan import plan_for
 
         self.roots = ys
@@ -146,7 +146,8 @@ class Program:
         self._written = frozenset(cells)
         self._kernels: list[_Kernel] | None = None
         if all(step.call is None for step in plan.steps) and not config.verify:
-            self._kernels = [_Kernel(step, compiled(step), c, fixed) for step in plan.steps]
+            compile_steps(plan.steps)
+            self._kernels = [_Kernel(step, step.compiled, c, fixed) for step in plan.steps]
         self._status = ctypes.c_int32(0)
         self._status_at = ctypes.addressof(self._status)
         self._outputs: list[tuple[int, Shape, DType, Any, tuple[Any, int], bool]] = []
