@@ -60,7 +60,7 @@ def _library() -> dict[str, Any]:
 def _machine(t: Target) -> Any:
     initialize(t.triple == llvm.get_default_triple())
     return llvm.Target.from_triple(t.triple).create_target_machine(
-        cpu=t.cpu, features=t.features, opt=1, reloc="pic", codemodel="small", jit=False
+        cpu=t.cpu, features=t.features, opt=2, reloc="pic", codemodel="small", jit=False
     )
 
 
