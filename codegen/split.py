@@ -59,10 +59,9 @@ def prepare(kernel: Kernel) -> Kernel:
     if kernel.prepared:
         return kernel
     kernel = coalesce(kernel)
-    if _concerned(kernel.body):
-        inner = sole(kernel.body) is None
-        for split in (_Phases(inner), _Borders(inner)):
-            kernel = replace(kernel, body=prune(split.body(kernel.body)))
+    inner = sole(kernel.body) is None
+    for split in (_Phases(inner), _Borders(inner)) if _concerned(kernel.body) else (Fold(),):
+        kernel = replace(kernel, body=prune(split.body(kernel.body)))
     return replace(kernel, body=_stored_late(kernel.body), prepared=True)
 
 
@@ -79,7 +78,7 @@ def _concerned(body: Sequence[Stmt]) -> bool:
         (isinstance(s, Loop) and any(isinstance(x, Loop) and _is_short(x) for x in s.body))
         or isinstance(s, InRange)
         or (isinstance(s, Reduce) and _is_small(s))
-        or any(_small_steps(e) for e in indices(s))
+        or any(True for e in indices(s) for _ in _small_steps(e))
         for s in statements(body)
     )
 
