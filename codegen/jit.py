@@ -30,7 +30,7 @@ from .emit_crossed import is_crossed
 from .generic import LEAST, generic
 from .loops import Contract, Kernel, Load, Loop, Reduce, Update
 from .parts import parts
-from .ranges import extent, ranged
+from .ranges import extent, grain, ranged
 from .split import prepare
 from .target import Target, from_features, level
 from .text import canonical
@@ -71,7 +71,8 @@ class Function:
     """Machine code of one part of a kernel: `call(table, params, begin, end, status)` takes addresses as integers.
 
     `outer` is the extent that ``[begin, end)`` ranges over. `work` is a rough guess of the nanoseconds that all of it
-    takes one thread; `few`: each call repeats some work, so that few long ranges are better than many short ones.
+    takes one thread; `few`: each call repeats some work, so that few long ranges are better than many short ones;
+    `grain`: how many iterations the code does at a time.
     """
 
     call: Callable[[int, int, int, int, int], None]
@@ -79,6 +80,7 @@ class Function:
     outer: int
     work: int
     few: bool
+    grain: int
 
 
 @dataclass(eq=False, slots=True)
@@ -204,9 +206,8 @@ def compile_kernels(wanted: Sequence[Wanted], t: Target, workers: int = 1) -> li
     with _LOCK:
         missing = {c: kernel for c, kernel in zip(contents, shared, strict=True) if c not in _CACHE}
         order = sorted(missing, key=lambda c: ("contract" in c[0], len(c[0])), reverse=True)
-        for c, (entry, fresh, seconds) in zip(
-            order, several(lambda c: _entry(missing[c], *c), order, workers), strict=True
-        ):
+        built = several(lambda c: _entry(missing[c], *c), order, workers)
+        for c, (entry, fresh, seconds) in zip(order, built, strict=True):
             counts.built += fresh
             counts.disk_hits += not fresh
             _CACHE[c] = _linked(missing[c], entry, seconds, t, c[2])
@@ -252,7 +253,7 @@ def _entry(kernel: Kernel, text: str, t: Target, streamed: frozenset[int]) -> tu
     if entry is None:
         facts = [shared_bytes(kernel), scratch_bytes(kernel, t)]
         for part in parts(kernel):
-            facts += extent(part, t), _work(part, t), int(_few(part))
+            facts += extent(part, t), _work(part, t), int(_few(part)), grain(part, t)
         entry = Entry(tuple(facts), assemble(emit(kernel, t, ENTRY, streamed), t))
         remember(name, entry)
     return entry, fresh, time.perf_counter() - start
@@ -262,11 +263,11 @@ def _linked(kernel: Kernel, entry: Entry, seconds: float, t: Target, streamed: f
     """A kernel's object, loaded."""
     start = time.perf_counter()
     shared, scratch, *each = entry.facts
-    symbols = [part_name(ENTRY, i) for i in range(len(each) // 3)]
+    symbols = [part_name(ENTRY, i) for i in range(len(each) // 4)]
     addresses, keep = _link(entry.image, symbols, t)
     made = [
-        Function(SIGNATURE(address), address, outer, work, bool(few))
-        for address, outer, work, few in zip(addresses, each[::3], each[1::3], each[2::3], strict=True)
+        Function(SIGNATURE(address), address, outer, work, bool(few), grain)
+        for address, outer, work, few, grain in zip(addresses, *[each[i::4] for i in range(4)], strict=True)
     ]
     seconds += time.perf_counter() - start
     return Compiled(

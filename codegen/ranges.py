@@ -19,7 +19,7 @@ from .index import Index, Var
 from .loops import Contract, Kernel, Loop, Reduce, Stmt, Store, Update
 from .split import prepare
 from .target import Target
-from .vectorize import hidden
+from .vectorize import hidden, lanes_for
 
 LARGE = 64 * 64  # results of a contraction that several threads share
 ENOUGH = 16  # iterations of an outer loop that are enough for the threads, so that an inner one need not be shared
@@ -53,6 +53,12 @@ def extent(kernel: Kernel, target: Target) -> int:
     if isinstance(s, Contract):
         return method(s, target).units
     return 1 if s is None else s.var.extent
+
+
+def grain(kernel: Kernel, target: Target) -> int:
+    """How many of these iterations the code does at a time: ranges that end elsewhere leave lanes empty."""
+    s = ranged(prepare(kernel).body)
+    return lanes_for(s, target) if isinstance(s, Loop) and not kernel.partials else 1
 
 
 def _around(s: Loop) -> int:

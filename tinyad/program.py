@@ -57,7 +57,7 @@ class _Kernel:
         first = code.functions[0]
         self.code, self.call, self.outer = code, first.call, first.outer
         alone = len(code.functions) == 1 and not code.shared and not code.scratch
-        self.large = not alone or (first.outer > 1 and first.work >= threads.LEAST)
+        self.large = not alone or threads.shares(code) > 1
         self.threads = threads
         self.allocates, self.releases, self.replaces = step.allocates, step.releases, step.replaces
         self.keep = params
