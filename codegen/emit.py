@@ -9,7 +9,6 @@ parts share; when `scratch_bytes` is not 0, the last is a scratch area of that s
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 
 from . import address, memory
@@ -44,15 +43,13 @@ from .loops import (
     Store,
     Update,
 )
-from .math import FUNCTIONS
 from .ops import emit_op, to_memory, to_register
 from .parts import parts
 from .ranges import ranged
 from .target import Target
-from .vectorize import copies, lanes_for, private, round_up_to_power
+from .vectorize import copies, lanes_for, outlined, private, round_up_to_power
 
 STACK_SCRATCH = 64 << 10  # scratch buffers up to this many bytes together live on the stack
-OUTLINED = 8  # places of a kernel from which an elementary function is called: its code is most of what LLVM works on
 BIG_BODY = 40  # statements from which a vector loop is one masked copy instead of a main loop and a tail
 _RANGE = Val("%begin", I64), Val("%end", I64)
 SHORT = 4  # vectors below which a loop is one masked copy from half as many statements on
@@ -106,8 +103,8 @@ def emit(kernel: Kernel, target: Target, name: str, streamed: Collection[int] = 
     for number, part in enumerate(parts(kernel)):
         _function(part, target, module, part_name(name, number), streamed)
     wide = target.vector_bytes * 8
-    attributes = f'attributes #0 = {{ nounwind "prefer-vector-width"="{wide}" "min-legal-vector-width"="{wide}" }}'
-    return module.text() + attributes + "\n"
+    widths = f'"prefer-vector-width"="{wide}" "min-legal-vector-width"="{wide}"'
+    return f"{module.text()}attributes #0 = {{ nounwind alignstack=64 {widths} }}\n"
 
 
 def part_name(name: str, number: int) -> str:
@@ -116,8 +113,7 @@ def part_name(name: str, number: int) -> str:
 
 
 def _function(part: Kernel, target: Target, module: Module, name: str, streamed: Collection[int]) -> None:
-    times = Counter(s.op for s in statements(part.body) if isinstance(s, Apply) and s.op in FUNCTIONS)
-    module.outlined = {op for op, count in times.items() if count >= OUTLINED}
+    module.outlined = outlined(part.body)
     f = Frame(part, target, module, run)
     f.streamed = {part.buffers[i] for i in streamed}
     _arguments(f)

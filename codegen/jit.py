@@ -1,4 +1,4 @@
-"""Machine code in this process: LLVM text to an object, an object to callable functions. The only user of llvmlite.
+"""Machine code in this process: kernels to objects, objects to callable functions.
 
 Compiled kernels live as long as their `Compiled`; the in-memory cache keeps the last `LIMIT` of them. Behind it may
 stand a cache on disk (`use_disk`), whose objects are linked without any code generation.
@@ -11,7 +11,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ import llvmlite
 import llvmlite.binding as llvm
 
 from .analysis import buffers, statements
+from .assemble import assemble, assembly, initialize, several
 from .cache import Disk, Entry, digest, source
 from .cost import operations
 from .emit import emit, part_name, scratch_bytes, shared_bytes
@@ -71,15 +72,16 @@ class Function:
     """Machine code of one part of a kernel: `call(table, params, begin, end, status)` takes addresses as integers.
 
     `outer` is the extent that ``[begin, end)`` ranges over. `work` is a rough guess of the nanoseconds that all of it
-    takes one thread; `few`: 0, or, where few long ranges are better than many short ones because each call repeats some
-    work, what they should be multiples of.
+    takes one thread; `few`: each call repeats some work, so that few long ranges are better than many short ones;
+    `grain`: what ranges should be multiples of.
     """
 
     call: Callable[[int, int, int, int, int], None]
     address: int
     outer: int
     work: int
-    few: int
+    few: bool
+    grain: int
 
 
 @dataclass(eq=False, slots=True)
@@ -121,8 +123,7 @@ class Compiled(Code):
     def asm(self) -> str:
         """The assembly text (compiled once more, for reading)."""
         with _LOCK:
-            machine = _machine(self.target)
-            return str(machine.emit_assembly(_parse(self.llvm, self.target)))
+            return assembly(self.llvm, self.target)
 
 
 @cache
@@ -142,45 +143,12 @@ def _cache_bytes(root: str = "/sys/devices/system/cpu/cpu0/cache") -> int:
 
 
 @cache
-def _initialize(host: bool) -> None:
-    """Code generators are made known: the host's, or all of them for objects that only other machines can run."""
-    if host:
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-    else:
-        llvm.initialize_all_targets()
-        llvm.initialize_all_asmprinters()
-
-
-@cache
-def _machine(t: Target) -> Any:
-    _initialize(t.triple == llvm.get_default_triple())
-    return llvm.Target.from_triple(t.triple).create_target_machine(
-        cpu=t.cpu, features=t.features, opt=2, reloc="pic", codemodel="small", jit=False
-    )
-
-
-@cache
 def _linker(t: Target) -> Any:
-    _initialize(True)
+    initialize(True)
     if t.triple != llvm.get_default_triple():
         raise ValueError(f"target: code for {t.name} ({t.triple}) does not run here ({llvm.get_default_triple()})")
     host = llvm.Target.from_triple(t.triple).create_target_machine(jit=False, reloc="pic", codemodel="small")
     return llvm.create_lljit_compiler(host)
-
-
-def _parse(text: str, t: Target) -> Any:
-    module = llvm.parse_assembly(text)
-    module.triple = t.triple
-    module.data_layout = str(_machine(t).target_data)
-    module.verify()
-    return module
-
-
-def assemble(text: str, t: Target) -> bytes:
-    """The object file of LLVM text: verified, and code generated without any IR pass pipeline."""
-    with _LOCK:
-        return bytes(_machine(t).emit_object(_parse(text, t)))
 
 
 def link(image: bytes, symbol: str, t: Target) -> tuple[int, Any]:
@@ -211,25 +179,50 @@ def load_forever(text: str, symbols: Sequence[str], t: Target) -> list[int]:
         return addresses
 
 
-def compile_kernel(kernel: Kernel, t: Target, least: int = LEAST, kept: Collection[int] = ()) -> Compiled:
-    """`kernel` as machine code for `t`; kernels of one canonical text share it, whatever their outer extent.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A kernel that is to be compiled. Outer loops shorter than `least` have code of their own; the buffers with the
+    numbers `kept` are read again soon."""
 
-    Outer loops shorter than `least` have code of their own. The buffers with the numbers `kept` are read again soon.
+    kernel: Kernel
+    least: int = LEAST
+    kept: tuple[int, ...] = ()
+
+
+def compile_kernel(kernel: Kernel, t: Target, least: int = LEAST, kept: tuple[int, ...] = ()) -> Compiled:
+    """`kernel` as machine code for `t`."""
+    return compile_kernels([Wanted(kernel, least, kept)], t)[0]
+
+
+def compile_kernels(wanted: Sequence[Wanted], t: Target, workers: int = 1) -> list[Compiled]:
+    """Machine code for `t`; kernels of one canonical text share it, whatever their outer extent.
+
+    Code is generated by as many threads as there are `workers`, what takes longest first.
     """
-    shared = kernel if t.checked else generic(kernel, least)
-    streamed = _streamed(kernel, t) - frozenset(kept)
-    content = (canonical(shared), t, streamed)
+    shared = [w.kernel if t.checked else generic(w.kernel, w.least) for w in wanted]
+    contents = [
+        (canonical(kernel), t, _streamed(w.kernel, t) - frozenset(w.kept))
+        for kernel, w in zip(shared, wanted, strict=True)
+    ]
     with _LOCK:
-        found = _CACHE.get(content)
-        if found is None:
-            found = _CACHE[content] = _compile(shared, *content)
-            if len(_CACHE) > LIMIT:
-                del _CACHE[next(iter(_CACHE))]
-    if shared is kernel:
-        return found
-    (function,) = found.functions
-    function = replace(function, outer=extent(kernel, t), work=_work(prepare(kernel), t))
-    return replace(found, functions=(function,))
+        missing = {c: kernel for c, kernel in zip(contents, shared, strict=True) if c not in _CACHE}
+        order = sorted(missing, key=lambda c: ("contract" in c[0], len(c[0])), reverse=True)
+        built = several(lambda c: _entry(missing[c], *c), order, workers)
+        for c, (entry, fresh, seconds) in zip(order, built, strict=True):
+            counts.built += fresh
+            counts.disk_hits += not fresh
+            _CACHE[c] = _linked(missing[c], entry, seconds, t, c[2])
+        found = [_CACHE[c] for c in contents]
+        while len(_CACHE) > LIMIT:
+            del _CACHE[next(iter(_CACHE))]
+    out = []
+    for w, kernel, code in zip(wanted, shared, found, strict=True):
+        if kernel is not w.kernel:
+            (function,) = code.functions
+            function = replace(function, outer=extent(w.kernel, t), work=_work(prepare(w.kernel), t))
+            code = replace(code, functions=(function,))
+        out.append(code)
+    return out
 
 
 def _streamed(kernel: Kernel, t: Target) -> frozenset[int]:
@@ -249,27 +242,32 @@ def _streamed(kernel: Kernel, t: Target) -> frozenset[int]:
     )
 
 
-def _compile(kernel: Kernel, text: str, t: Target, streamed: frozenset[int]) -> Compiled:
+def _entry(kernel: Kernel, text: str, t: Target, streamed: frozenset[int]) -> tuple[Entry, bool, float]:
+    """The object of a kernel and what is to be known of it; whether it had to be made; the seconds it took."""
     start = time.perf_counter()
     name = b"" if _disk is None else key(f"{text}\nstreamed: {sorted(streamed)}", t)
     entry = remembered(name)
+    fresh = entry is None
     if entry is None:
-        counts.built += 1
         facts = [shared_bytes(kernel), scratch_bytes(kernel, t)]
         for part in parts(kernel):
-            facts += extent(part, t), _work(part, t), _few(part, t)
+            facts += extent(part, t), _work(part, t), int(few := _few(part)), _grain(part, t, few)
         entry = Entry(tuple(facts), assemble(emit(kernel, t, ENTRY, streamed), t))
         remember(name, entry)
-    else:
-        counts.disk_hits += 1
+    return entry, fresh, time.perf_counter() - start
+
+
+def _linked(kernel: Kernel, entry: Entry, seconds: float, t: Target, streamed: frozenset[int]) -> Compiled:
+    """A kernel's object, loaded."""
+    start = time.perf_counter()
     shared, scratch, *each = entry.facts
-    symbols = [part_name(ENTRY, i) for i in range(len(each) // 3)]
+    symbols = [part_name(ENTRY, i) for i in range(len(each) // 4)]
     addresses, keep = _link(entry.image, symbols, t)
     made = [
-        Function(SIGNATURE(address), address, outer, work, few)
-        for address, outer, work, few in zip(addresses, each[::3], each[1::3], each[2::3], strict=True)
+        Function(SIGNATURE(address), address, outer, work, bool(few), grain)
+        for address, outer, work, few, grain in zip(addresses, *[each[i::4] for i in range(4)], strict=True)
     ]
-    seconds = time.perf_counter() - start
+    seconds += time.perf_counter() - start
     return Compiled(
         tuple(made), len(kernel.buffers), shared, scratch, seconds, kernel, entry.image, streamed, t, (keep,)
     )
@@ -307,19 +305,24 @@ def _goes_down(s: Stmt) -> bool:
     return (isinstance(s, Reduce) and s.tree == "column") or (isinstance(s, Loop) and bool(s.carries))
 
 
-def _few(part: Kernel, t: Target) -> int:
-    """Contractions pack once per range; what goes down columns, and loops that each range repeats, want wide ones.
-
-    Threads that write columns keep off each other's cache lines.
-    """
+def _few(part: Kernel) -> bool:
+    """Contractions pack once per range; what goes down columns, and loops that each range repeats, want wide ones."""
     if part.partials:
-        return 0
+        return False
     found = ranged(part.body)
-    if not isinstance(found, Loop):
+    if not isinstance(found, Loop) or found not in part.body or is_crossed(found):
+        return True
+    return any(_goes_down(s) for s in statements(part.body))
+
+
+def _grain(part: Kernel, t: Target, few: bool) -> int:
+    """What ranges are multiples of: as many iterations as the code does at a time, for others leave lanes empty; where
+    columns are written, a cache line, for threads keep off each other's."""
+    found = ranged(part.body)
+    if not isinstance(found, Loop) or part.partials:
         return 1
-    if found in part.body and not is_crossed(found) and not any(_goes_down(s) for s in statements(part.body)):
-        return 0
-    return COLUMNS if is_crossed(found) or lanes_for(found, t) > 1 else 1
+    lanes = lanes_for(found, t)
+    return COLUMNS if few and (lanes > 1 or is_crossed(found)) else lanes
 
 
 def clear() -> None:

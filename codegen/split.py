@@ -50,6 +50,7 @@ TERMS = 32  # terms up to which a reduction is written out
 STATEMENTS = 600  # statements that a reduction or a body of phases may grow to
 PHASES = 4  # steps up to which a loop is split into its phases
 PIECES = 3  # pieces that a loop is cut into at every cut; with more, only the largest is freed of its masks
+LATE = 16  # stores of a body that wait for its end
 MIN_SCALAR = 4  # extent that the piece without masks of a loop around others has at least
 
 
@@ -59,10 +60,9 @@ def prepare(kernel: Kernel) -> Kernel:
     if kernel.prepared:
         return kernel
     kernel = coalesce(kernel)
-    if _concerned(kernel.body):
-        inner = sole(kernel.body) is None
-        for split in (_Phases(inner), _Borders(inner)):
-            kernel = replace(kernel, body=prune(split.body(kernel.body)))
+    inner = sole(kernel.body) is None
+    for split in (_Phases(inner), _Borders(inner)) if _concerned(kernel.body) else (Fold(),):
+        kernel = replace(kernel, body=prune(split.body(kernel.body)))
     return replace(kernel, body=_stored_late(kernel.body), prepared=True)
 
 
@@ -79,7 +79,7 @@ def _concerned(body: Sequence[Stmt]) -> bool:
         (isinstance(s, Loop) and any(isinstance(x, Loop) and _is_short(x) for x in s.body))
         or isinstance(s, InRange)
         or (isinstance(s, Reduce) and _is_small(s))
-        or any(_small_steps(e) for e in indices(s))
+        or any(True for e in indices(s) for _ in _small_steps(e))
         for s in statements(body)
     )
 
@@ -268,7 +268,8 @@ def _stored_late(body: list[Stmt]) -> list[Stmt]:
 def _stores_last(body: list[Stmt]) -> list[Stmt]:
     """Straight-line code with the stores at its end, buffer by buffer: neighbours in memory side by side.
 
-    A load that follows a store to another page at the same offset would wait for it.
+    A load that follows a store to another page at the same offset would wait for it. Where there are more values than
+    registers, each is stored where it is computed.
     """
     if not all(is_leaf(s) for s in body):
         return body
@@ -276,6 +277,11 @@ def _stores_last(body: list[Stmt]) -> list[Stmt]:
     written = {id(s.buffer) for s in stores}
     if any(isinstance(s, Load) and id(s.buffer) in written for s in body):
         return body
+    if len(stores) > LATE:
+        of: dict[int, list[Store]] = {}
+        for s in stores:
+            of.setdefault(id(s.value), []).append(s)
+        return [x for s in body if not isinstance(s, Store) for x in (s, *of.get(id(s), ()))]
     order = {key: i for i, key in enumerate(dict.fromkeys(id(s.buffer) for s in stores))}
     stores.sort(key=lambda s: order[id(s.buffer)])
     return [*(s for s in body if not isinstance(s, Store)), *stores]

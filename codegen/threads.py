@@ -129,7 +129,12 @@ def pool() -> Pool | None:
 
 def shares(code: Code) -> int:
     """How many threads may be inside one call of `code`, each with its own scratch area."""
-    return size() if any(function.outer > 1 and function.work >= LEAST for function in code.functions) else 1
+    return size() if any(map(_large, code.functions)) else 1
+
+
+def _large(function: Function) -> bool:
+    """Whether several threads may be of use: there is enough to do, and more than one thing."""
+    return function.outer > function.grain and function.work >= LEAST
 
 
 def memory(code: Code) -> int:
@@ -142,7 +147,7 @@ def call(code: Code, table: int, params: int, status: int) -> None:
     areas = shares(code)
     entries = code.entries + (code.shared > 0) + (code.scratch > 0)
     for function in code.functions:
-        if areas > 1 and function.outer > 1 and function.work >= LEAST:
+        if areas > 1 and _large(function):
             found = _pool or pool()
             if found is not None and found.threads <= areas and function.work >= found.least():
                 chunks, grain = _cut(function, found.threads)
@@ -156,11 +161,10 @@ def call(code: Code, table: int, params: int, status: int) -> None:
 def _cut(function: Function, threads: int) -> tuple[int, int]:
     """Into how many chunks the outer range goes, and of which number of iterations each is a multiple."""
     if function.few:
-        return min(threads, -(-function.outer // function.few)), function.few
+        return min(threads, -(-function.outer // function.grain)), function.grain
     chunks = min(max(function.work // CHUNK, 4), CHUNKS)
-    if function.outer >= 2 * GRAIN * chunks:
-        return chunks, GRAIN
-    return min(chunks, function.outer), 1
+    grain = GRAIN if function.outer >= 2 * GRAIN * chunks else function.grain
+    return min(chunks, -(-function.outer // grain)), grain
 
 
 def available() -> int:

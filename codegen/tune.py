@@ -18,7 +18,7 @@ from .analysis import statements
 from .cache import Entry
 from .clone import Clone
 from .contract import candidates
-from .jit import Compiled
+from .jit import Compiled, Wanted
 from .loops import Contract, Kernel
 from .split import prepare
 from .target import Target
@@ -74,7 +74,8 @@ def _search(kernel: Kernel, target: Target) -> list[str]:
     runs = _Runs(kernel)
     for i, s in enumerate(_contractions(kernel)):
         named = {how: _with(kernel, [*hows[:i], how, *hows[i + 1 :]]) for how in candidates(s, target, CANDIDATES)}
-        hows[i] = runs.fastest({how: jit.compile_kernel(k, target) for how, k in named.items()})
+        codes = jit.compile_kernels([Wanted(k) for k in named.values()], target, threads.size())
+        hows[i] = runs.fastest(dict(zip(named, codes, strict=True)))
     return hows
 
 

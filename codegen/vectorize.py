@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
 from .analysis import Dependence, dominating_bytes, indices, statements
 from .index import Div, Index, Masked, Mod, Var, unmask
 from .loops import Apply, Buffer, Const, Contract, Load, Loop, Reduce, Stmt, Store, Update
+from .math import FUNCTIONS
 from .scalar import F32, F64
 from .target import Target
 
@@ -15,6 +17,7 @@ JUMP = 4  # elements apart from which lanes lie far from each other
 LATENCY_VECTORS = 4  # vectors in flight where each step waits for the one before (scans, column sums)
 CHAIN = 32  # operations from which a chain is too long for the hardware to overlap iterations well
 SHORT = frozenset(("add", "sub", "mul", "div", "neg", "abs", "sqrt", "max", "min"))  # without temporaries of their own
+OUTLINED = 8  # places of a body from which an elementary function is called: its code is most of what LLVM works on
 REGISTER_VALUES = 48  # values that vectors in flight may have in registers or close by: larger bodies get fewer
 
 
@@ -51,13 +54,20 @@ def crosses(s: Stmt, var: Var, inner: Var) -> bool:
     return plain and e.coefficient(inner) == 1 and abs(e.coefficient(var)) > JUMP
 
 
+def outlined(body: Sequence[Stmt]) -> set[str]:
+    """The elementary functions that stand so often in a body that they are functions of the module and called."""
+    times = Counter(s.op for s in statements(body) if isinstance(s, Apply) and s.op in FUNCTIONS)
+    return {op for op, count in times.items() if count >= OUTLINED}
+
+
 def _is_chain(body: Sequence[Stmt]) -> bool:
-    """Whether the body is one long chain of short operations, so that a vector alone would wait for itself."""
+    """Whether the body is one long chain of short operations and calls, so that one vector would wait for itself."""
     depth: dict[int, int] = {}
     count = 0
+    called = outlined(body)
     for s in body:
         if isinstance(s, Apply):
-            if s.op not in SHORT or s.type.kind != "f" or s.type.bits < 32:
+            if (s.op not in SHORT and s.op not in called) or s.type.kind != "f" or s.type.bits < 32:
                 return False
             count += 1
             depth[id(s)] = 1 + max(depth.get(id(a), 0) for a in s.args)

@@ -57,7 +57,7 @@ class _Kernel:
         first = code.functions[0]
         self.code, self.call, self.outer = code, first.call, first.outer
         alone = len(code.functions) == 1 and not code.shared and not code.scratch
-        self.large = not alone or (first.outer > 1 and first.work >= threads.LEAST)
+        self.large = not alone or threads.shares(code) > 1
         self.threads = threads
         self.allocates, self.releases, self.replaces = step.allocates, step.releases, step.replaces
         self.keep = params
@@ -88,7 +88,7 @@ class Program:
         tracked: bool,
         donated: Sequence[int] = (),
     ) -> None:
-        from .realize import _lock, _show, compiled, stats
+        from .realize import _lock, _show, compile_steps, stats
         from .schedule.plan import plan_for
 
         self.roots = ys
@@ -146,7 +146,8 @@ class Program:
         self._written = frozenset(cells)
         self._kernels: list[_Kernel] | None = None
         if all(step.call is None for step in plan.steps) and not config.verify:
-            self._kernels = [_Kernel(step, compiled(step), c, fixed) for step in plan.steps]
+            compile_steps(plan.steps)
+            self._kernels = [_Kernel(step, step.compiled, c, fixed) for step in plan.steps]
         self._status = ctypes.c_int32(0)
         self._status_at = ctypes.addressof(self._status)
         self._outputs: list[tuple[int, Shape, DType, Any, tuple[Any, int], bool]] = []

@@ -104,7 +104,7 @@ def test_functions_used_often_are_called_and_give_the_same_bits(type: Type, monk
     kernel = Kernel("test", (x, y), (), [Loop(i, [*body, Store(y, of(i), value)])])
     out = []
     for places in (4, 5):
-        monkeypatch.setattr("codegen.emit.OUTLINED", places)
+        monkeypatch.setattr("codegen.vectorize.OUTLINED", places)
         jit.clear()
         text = compiled(kernel).llvm
         assert ("@tanh." in text) == (places == 4)

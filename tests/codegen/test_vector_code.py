@@ -13,6 +13,7 @@ from kernel_tools import buffer
 from levels import LEVELS, signatures
 
 from codegen import jit
+from codegen.assemble import assembly
 from codegen.index import Var, of
 from codegen.loops import Apply, Kernel, Load, Loop, Store
 from codegen.scalar import I32, Type
@@ -62,7 +63,7 @@ def test_every_operation_is_vectors_of_the_full_width(level: str) -> None:
         if op in ("cast", "bitcast") and operands == (result,):
             continue
         text = jit.emit(whole(op, result, operands), target, "f")
-        code = functions(str(jit._machine(target).emit_assembly(jit._parse(text, target))))
+        code = functions(assembly(text, target))
         name = f"{op} {result} of {', '.join(map(str, operands))}"
         lanes = target.vector_bytes // max(t.bytes for t in (result, *operands))
         narrowing = op in ("cast", "bitcast") and f"<{lanes} x " in text  # its parts may be narrower than the registers
@@ -81,5 +82,5 @@ def test_scalar_code_is_seen(level: str) -> None:
     a = Load(I32, x, of(i))
     out = Apply("idiv", I32, (a, a))
     text = jit.emit(Kernel("f", (x, y), (), [Loop(i, [a, out, Store(y, of(i), out)])]), target, "f")
-    code = functions(str(jit._machine(target).emit_assembly(jit._parse(text, target))))
+    code = functions(assembly(text, target))
     assert LANE["aarch64" if level == "aarch64" else "x86"].search(code["f"])
