@@ -41,7 +41,7 @@ def _polynomial(x: Node, coefficients: tuple[float, ...]) -> Node:
 def digamma(a: Node) -> Node:
     """ψ(a) = Γ'(a) / Γ(a): -inf at 0, NaN at -1, -2, ...
 
-    a < 1/2 is reflected, ψ(a) = ψ(1 - a) - π / tan πa; y < 10 is moved up, ψ(y) = ψ(y + 10) - Σ 1/(y + k), the sum
+    a < 1/2 is reflected, ψ(a) = ψ(1 - a) - π cos πa / sin πa; y < 10 is moved up, ψ(y) = ψ(y + 10) - Σ 1/(y + k), the sum
     being P'/P for P = y (y + 1) ... (y + 9). Selections depend on `a` alone, and both sides of each are ψ: so the
     derivatives of this are those of ψ (tested to the third; each loses about one decimal digit).
     """
@@ -59,7 +59,8 @@ def digamma(a: Node) -> Node:
     tail = ir.add(ir.mul(_like(a, 0.5), inverse), ir.mul(square, _polynomial(square, _SERIES)))
     whole = ir.sub(ir.sub(ir.log(z), tail), ir.where(short, moved, _like(a, 0.0)))
     turns = ir.where(left, ir.sub(a, ir.round_(a)), ir.const(0.25, a.dtype, a.shape))
-    cotangent = ir.div(ir.const(math.pi, a.dtype, a.shape), ir.tan(ir.mul(ir.const(math.pi, a.dtype, a.shape), turns)))
+    angle = ir.mul(ir.const(math.pi, a.dtype, a.shape), turns)
+    cotangent = ir.div(ir.mul(ir.const(math.pi, a.dtype, a.shape), ir.cos(angle)), ir.sin(angle))
     pole = ir.and_(ir.lt(a, _like(a, 0.0)), ir.eq(turns, _like(a, 0.0)))
     reflected = ir.where(pole, ir.const(math.nan, a.dtype, a.shape), cotangent)
     return ir.sub(whole, ir.where(left, reflected, _like(a, 0.0)))
