@@ -1,4 +1,4 @@
-"""Comparisons of positions as inequalities ``index >= 0``: what a bool value that is true, or false, says of the loops."""
+"""Comparisons of positions as inequalities ``index >= 0``: what a bool tells where it is true or false."""
 
 from __future__ import annotations
 

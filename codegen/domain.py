@@ -19,7 +19,8 @@ from .vectorize import hidden
 def cuts(domain: Sequence[Index], rows: Side, columns: Side, k: Var) -> list[Index]:
     """The conditions that can cut the k of a tile: affine in all three, with single steps of k."""
     found = [unmask(e) for e in domain]
-    return [e for e in found if abs(e.coefficient(k)) <= 1 and not any(hidden(e, v) for v in (rows.var, columns.var, k))]
+    every = rows.var, columns.var, k
+    return [e for e in found if abs(e.coefficient(k)) <= 1 and not any(hidden(e, v) for v in every)]
 
 
 def limited(

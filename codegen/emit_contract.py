@@ -73,7 +73,7 @@ class _Nest:
         self.absent = identity("sum", wide_type(s.acc.type), p.lanes)
         kept = f.kept.get(s)
         self.first: Val | None = None  # whether this turn is the first of a loop that keeps the columns
-        row_bytes, column_bytes, tile_bytes = p.parts
+        row_bytes, _, tile_bytes = p.parts
         if kept is not None:
             assert kept.loop is not None
             self.first = f.b.icmp("eq", f.vars[kept.loop], f.starts[kept.loop])

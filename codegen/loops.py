@@ -210,8 +210,8 @@ class Sums:
 class Part:
     """The k of a `Contract` as the steps from `start` on of a sum over `total`, whose running `sums` it goes on with.
 
-    All parts but the last have `step` steps, which divides CONTRACT_BLOCK if `total` is larger than that. They are turns
-    of a loop around, in order from 0 on; the last may be a statement of its own after it, the same but for its k.
+    All parts but the last have `step` steps, which divides CONTRACT_BLOCK if `total` is larger than that. They are
+    turns of a loop around, in order from 0 on; the last may be a statement of its own after it, the same but for its k.
     """
 
     start: Index

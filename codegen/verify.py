@@ -306,7 +306,7 @@ class _Verifier:
         step = prod(v.extent for v in s.k)
         lo, hi = p.start.bounds
         self.index(p.start)
-        self.need(0 <= lo and hi + step <= p.total, f"part: [{lo}, {hi + step}) leaves [0, {p.total})")
+        self.need(lo >= 0 and hi + step <= p.total, f"part: [{lo}, {hi + step}) leaves [0, {p.total})")
         self.need(step <= p.step <= CONTRACT_BLOCK, f"part: expected at most {p.step} steps, got {step}")
         self.need(p.total <= CONTRACT_BLOCK or CONTRACT_BLOCK % p.step == 0, f"part: chains end inside {p.step} steps")
 

@@ -102,7 +102,8 @@ def _known(d: Node, c: Node, value: bool) -> bool | None:
     if d.op is Op.AND or d.op is Op.OR:
         decides = d.op is Op.OR
         for part in d.src:
-            if part is c and value is decides or part.op is Op.NOT and part.src[0] is c and value is not decides:
+            inverse = part.op is Op.NOT and part.src[0] is c
+            if (part is c and value is decides) or (inverse and value is not decides):
                 return decides
     return None
 

@@ -28,8 +28,8 @@ def scaled_dot_product_attention(
 ) -> Node:
     """softmax(query·keyᵀ·scale + mask)·value; `scale` is 1/√E unless given.
 
-    `attn_mask`: bools that are true where a query may look, or floats that are added to the scores; `is_causal`: query i
-    looks at the keys j <= i. A query that may look nowhere gives zeros. With `enable_gqa` the heads (axis -3) of the
+    `attn_mask`: bools that are true where a query may look, or floats that are added to the scores; `is_causal`: query
+    i looks at the keys j <= i. A query that may look nowhere gives zeros. With `enable_gqa` the heads (axis -3) of the
     query are a multiple of those of key and value, and consecutive ones share a head.
     Shapes: query [.., L, E], key [.., S, E], value [.., S, V], attn_mask broadcast to [.., L, S] -> [.., L, V].
     Source: Vaswani et al. 2017.

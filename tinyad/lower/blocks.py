@@ -120,7 +120,8 @@ class _Run:
 
     def factor(self, n: Node, pattern: Pattern, row: Index) -> None:
         """Computes a row of a factor of later stages."""
-        columns = {i: self.state.var(n.shape[i], "i") for i, tag in enumerate(pattern) if tag is None and n.shape[i] > 1}
+        across = [i for i, tag in enumerate(pattern) if tag is None and n.shape[i] > 1]
+        columns = {i: self.state.var(n.shape[i], "i") for i in across}
         idx = []
         for i, tag in enumerate(pattern):
             of_axis = ix.of(columns[i]) if i in columns else ix.ZERO

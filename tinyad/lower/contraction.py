@@ -28,7 +28,8 @@ def contraction(
 ) -> Iterator[lo.Acc]:
     """Puts a `contract` of `heavy` at `idx` over m and n into the open body; inside is its epilogue.
 
-    `inside`: variables of summed axes that are only a `part` of them, with where they stand. `readers`: of `heavy` there.
+    `inside`: variables of summed axes that are only a `part` of them, with where they stand. `readers`: of
+    `heavy` there.
     """
     c = state.contractions[id(heavy)]
     fresh = {axis: state.var(c.product.shape[axis], "k") for axis in c.k if axis not in (inside or ())}

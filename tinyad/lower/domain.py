@@ -42,7 +42,7 @@ class Path:
 
 
 class Readers:
-    """Who reads the values that a stage computes from a contraction, as far as these are computed element by element."""
+    """Who reads the values that a kernel computes from a contraction."""
 
     def __init__(self, state: Lowering, group: Group, heavy: Node) -> None:
         self.state = state

@@ -184,7 +184,8 @@ class Lowering:
             return given
         if id(n) in self.ready:
             buffer, at = self.home(n, idx)
-            return self.place(lo.Load(buffer.type, buffer, at, mask), max(self.depth_of_index(at), self.value_depth(mask)))
+            depth = max(self.depth_of_index(at), self.value_depth(mask))
+            return self.place(lo.Load(buffer.type, buffer, at, mask), depth)
         found = base(n, self.is_loaded, self.is_kept)
         if found is not None:
             return self.load(*found, idx, n, mask)

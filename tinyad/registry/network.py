@@ -53,6 +53,7 @@ def _attention(
     scale: Any = None,
     enable_gqa: bool = False,
 ) -> Any:
+    del dropout_p  # 0
     if enable_gqa:
         k, v = (np.repeat(x, q.shape[-3] // x.shape[-3], -3) for x in (k, v))
     s = q @ np.swapaxes(k, -1, -2) * (1 / np.sqrt(q.shape[-1]) if scale is None else scale)

@@ -112,7 +112,7 @@ class Group:
 
 
 Pattern = tuple["int | None", ...]
-"""For each axis of an array the loop of a nest that it follows: an outer one's number, `ROW`, or None for its columns."""
+"""For each axis of an array the loop of a nest that it follows: an outer one's number, `ROW`, or None for columns."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -120,9 +120,9 @@ class Stage:
     """A group as a stage of a nest.
 
     `tags`: for its loops that are those of the nest the number of the outer one, or `ROW`. `reduced`: the axis of the
-    contraction's product that runs along the nest's rows and is summed (None: the rows are its own). `factors`: values that
-    later stages multiply by, computed at the end of each row. `again`: another kernel does this, too, and stores what is
-    held; here all of it is a tile.
+    contraction's product that runs along the nest's rows and is summed (None: the rows are its own). `factors`: values
+    that later stages multiply by, computed at the end of each row. `again`: another kernel does this, too, and stores
+    what is held; here all of it is a tile.
     """
 
     group: Group
@@ -213,3 +213,23 @@ def reaches(a: Group, b: Group) -> bool:
                 seen.add(r)
                 stack.append(r)
     return False
+
+
+def in_order(groups: Iterable[Group]) -> list[Group]:
+    """The groups with every one before its readers; else in reverse order of their creation, which walks back."""
+    waiting = dict.fromkeys(groups, 0)
+    edges = {g: {r.find() for r in g.readers} - {g} for g in waiting}
+    for readers in edges.values():
+        for r in readers:
+            waiting[r] += 1
+    ready = [g for g in waiting if not waiting[g]]
+    out = []
+    while ready:
+        g = ready.pop()
+        out.append(g)
+        for r in sorted(edges[g], key=lambda r: r.number):
+            waiting[r] -= 1
+            if not waiting[r]:
+                ready.append(r)
+    assert len(out) == len(waiting), "the kernels depend on each other in a cycle"
+    return out

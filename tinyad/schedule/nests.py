@@ -17,12 +17,12 @@ from typing import Final
 
 from ..ir import ELEMENTARY, ELEMENTWISE, REDUCE, Node, Op
 from .contraction import Contraction
-from .group import ROW, ROW_BYTES, Group, Nest, Pattern, Stage, Use, block
+from .group import ROW, ROW_BYTES, Group, Nest, Pattern, Stage, Use, block, in_order
 from .position import Loop, Position, current, resolved
 from .through import THROUGH, unknown
 
 FAR: Final = 4 << 20  # bytes of an array from which rows are better computed again than written and read
-THREADS: Final = 4  # turns of the outer loops from which these keep the threads busy, so that rows may be summed in order
+THREADS: Final = 4  # turns of the outer loops that keep the threads busy, so that rows may be summed in order
 
 Tags = dict[Loop, int]
 
@@ -41,17 +41,19 @@ class Decided:
 
 def nested(order: Sequence[Group], d: Decided) -> list[Group]:
     """The groups, which come in an order in which they can run, with those joined that can be."""
-    left = list(order)
+    groups = list(order)
     buildings: list[_Building] = []
-    while (seed := next((g for g in left if g.tiles), None)) is not None:
+    while (seed := next((g for g in groups if g.tiles), None)) is not None:
         building = _Building(d, seed, buildings)
-        building.extend(left)
+        building.extend(groups)
         buildings.append(building)
-        left = [g for g in left if g not in building.members]
+        groups = in_order([*(g for g in groups if g not in building.members), building.joined()])
     for building in buildings:
         building.keep_factors()
-    tiles = [building.tiles(buildings) for building in buildings]
-    return [*left, *(building.joined(found) for building, found in zip(buildings, tiles, strict=True))]
+    found = [building.tiles(buildings) for building in buildings]
+    for building, tiles in zip(buildings, found, strict=True):
+        building.finish(tiles)
+    return groups
 
 
 class _Building:
@@ -59,7 +61,8 @@ class _Building:
 
     def __init__(self, d: Decided, seed: Group, before: "Sequence[_Building]") -> None:
         self.d = d
-        self.members: set[Group] = set()
+        self.members: dict[Group, None] = {}
+        self.group = Group(seed.number, ())  # what the stages become
         self.stages: list[Stage] = []
         self.passed: dict[int, tuple[Node, Pattern]] = {}
         self.closed: set[int] = set()
@@ -84,41 +87,37 @@ class _Building:
 
     def repeat(self, other: "_Building", seed: Group, tags: Tags) -> None:
         """Computes rows of another nest again where `seed` could read them from far memory only."""
-        large = [(n, pattern, other.writer[id(n)]) for n, pattern in other.passed.values() if n.size * n.dtype.itemsize >= FAR]
-        for n, pattern, number in large:
-            stage = other.stages[number]
-            if id(n) in self.passed or not stage.group.tiles or other.reads_before(number) or stage.again:
+        every = [ROW, *range(len(self.outer))]
+        for n, pattern in other.passed.values():
+            stage = other.stages[other.writer[id(n)]]
+            far = n.size * n.dtype.itemsize >= FAR
+            if not far or id(n) in self.passed or stage.again or not stage.group.tiles or other.reads_before(stage):
                 continue
             for u in self.d.uses[id(n)]:
-                if u.group.find() is not seed or u.position is None:
+                if not _belongs(u, seed) or u.position is None:
                     continue
-                axes = [(tag, axis) for tag, axis in zip(pattern, current(u.position)) if tag is not None]
-                here = {tag: tags.get(axis[0]) for tag, axis in axes if len(axis) == 1}
-                if sorted(here) == sorted({*here.values()} - {None}) == [ROW, *range(len(self.outer))] and here[ROW] == ROW:
-                    moved = {v: here[tag] for v, tag in stage.tags.items()}
-                    self.add(Stage(stage.group, moved, again=True))
+                axes = [(tag, axis[0]) for tag, axis in zip(pattern, current(u.position)) if tag is not None and axis]
+                here = {tag: tags[v] for tag, v in axes if v in tags}
+                if sorted(here) == sorted(here.values()) == every and here[ROW] == ROW:
+                    self.add(Stage(stage.group, {v: here[tag] for v, tag in stage.tags.items()}, again=True))
                     break
 
-    def reads_before(self, number: int) -> bool:
+    def reads_before(self, stage: Stage) -> bool:
         """Whether a stage reads what others of the nest have computed."""
-        stage = self.stages[number]
-        own = {id(s.node) for s in stage.group.sinks}
-        return any(
-            u.group.find() is stage.group for key, (n, _) in self.passed.items() if key not in own for u in self.d.uses[id(n)]
-        )
+        others = self.passed.keys() - {id(s.node) for s in stage.group.sinks}
+        return any(_belongs(u, stage.group) for key in others for u in self.d.uses[key])
 
     def add(self, stage: Stage) -> None:
         """Makes a stage the last one; notes what it writes."""
         if not stage.again:
-            self.members.add(stage.group)
+            self.members[stage.group] = None
         self.writer.update((id(n), len(self.stages)) for n, _ in stage.group.tiles)
         self.stages.append(stage)
         for sink in stage.group.sinks:
             n, position = sink.node, sink.position
             if position is None:  # written by a pass
-                position = next(
-                    u.position for u in self.d.uses[id(n)] if u.group.find() is stage.group and u.position is not None
-                )
+                mine = (u for u in self.d.uses[id(n)] if _belongs(u, stage.group))
+                position = next(u.position for u in mine if u.position is not None)
             pattern = self.pattern(position, stage.tags)
             if pattern is None or stage.reduced is not None or sink.target.into is not n:
                 self.closed.add(id(sink.target.into))
@@ -139,17 +138,16 @@ class _Building:
 
     # joining ----------------------------------------------------------------------------------------------------
     def extend(self, order: Sequence[Group]) -> None:
-        """Adds every group that can be a stage, if no kernel between would have to wait for the nest and it for that."""
+        """Adds every group that can be a stage, if no kernel between has to wait for the nest and it for that."""
         before: dict[Group, set[Group]] = {g: set() for g in order}
         for g in order:
             for r in g.readers:
                 if r.find() in before:
                     before[r.find()].add(g)
-        members = self.members
         after: set[Group] = set()  # groups outside that need a result of the nest
         for h in order:
-            waits = not before[h].isdisjoint(members | after)
-            if h in members or not (waits or self.is_read(h)):
+            waits = not before[h].isdisjoint(self.members.keys() | after)
+            if h in self.members or not (waits or self.is_read(h)):
                 continue
             stage = None if before[h] & after else self.stage(h)
             if stage is not None:
@@ -159,7 +157,7 @@ class _Building:
 
     def is_read(self, h: Group) -> bool:
         """Whether `h` reads what the nest computes again."""
-        return any(u.group.find() is h for key in self.passed for u in self.d.uses[key])
+        return any(_belongs(u, h) for key in self.passed for u in self.d.uses[key])
 
     def stage(self, h: Group) -> Stage | None:
         """`h` as the next stage; None if it cannot be one."""
@@ -207,11 +205,11 @@ class _Building:
         contracted = {id(n) for n, _ in products}
         out: list[tuple[Node, Position]] = []
         for key in self.closed:
-            if any(u.group.find() is h for u in self.d.uses.get(key, ())):
+            if any(_belongs(u, h) for u in self.d.uses.get(key, ())):
                 return None
         for n, _ in self.passed.values():
             for u in self.d.uses[id(n)]:
-                if u.group.find() is h and (u.position is not None or id(u.context) not in contracted):
+                if _belongs(u, h) and (u.position is not None or id(u.context) not in contracted):
                     if u.position is None:
                         return None
                     out.append((n, u.position))
@@ -242,16 +240,19 @@ class _Building:
 
     # factors ----------------------------------------------------------------------------------------------------
     def keep_factors(self) -> None:
-        """Has rows of factors computed with the rows they are made of, so that stages need not do it while they pack."""
+        """Has factors computed with the rows they are made of, so that stages need not do it while they pack."""
         found: dict[int, tuple[Node, Pattern, list[int]]] = {}
         for number, stage in enumerate(self.stages):
             h = stage.group
             if h.heavy is None:
                 continue
             c = self.d.contractions[id(h.heavy)]
-            k = {i: next((v for v in stage.tags if i == stage.reduced and v not in h.loops), Loop(c.product.shape[i])) for i in c.k}
+            k = {i: Loop(c.product.shape[i], True) for i in c.k}
+            if stage.reduced is not None:
+                k[stage.reduced] = next(v for v in stage.tags if v not in h.loops)
             for factor in c.product.src:
-                n, position = factor, _of_product(h.position, k)
+                n = factor
+                position: Position | None = _of_product(h.position, k)
                 while n.op in (Op.EXPAND, Op.RESHAPE, Op.PERMUTE) and position is not None:
                     (position,), (n,) = THROUGH[n.op](n, position), n.src
                 if position is None or n.op not in ELEMENTWISE or id(n) in self.d.stored:
@@ -283,7 +284,7 @@ class _Building:
     def keep_rows(self, inside: Sequence[Node], group: Group) -> None:
         """Keeps the first value with an elementary function that a pass computes too."""
         for n in inside:
-            passes = [u for u in self.d.uses[id(n)] if u.context and u.group.find() is group and u.position is not None]
+            passes = [u for u in self.d.uses[id(n)] if u.context and _belongs(u, group) and u.position is not None]
             if n.op in ELEMENTARY and passes and passes[0].position is not None:
                 row = tuple([i for i, axis in enumerate(current(passes[0].position)) if any(v.inner for v in axis)])
                 if math.prod(n.shape[i] for i in row) * n.dtype.itemsize <= ROW_BYTES:
@@ -320,38 +321,48 @@ class _Building:
             readers = {u.group.find() for u in self.d.uses[id(n)]}
             for other in buildings:
                 if other is self or (id(n) in other.passed and other.stages[other.writer[id(n)]].again):
-                    readers -= other.members
+                    readers.discard(other.group)
             if self.stages[self.writer[id(n)]].again or not (readers or id(n) in self.d.forced):
                 out.append((n, pattern))
         needed = self.needed()
         self.unread = {id(n) for n, _ in out if id(n) not in needed}
         return (*out, *(factor for s in self.stages for factor in s.factors))
 
-    def joined(self, tiles: tuple[tuple[Node, Pattern], ...]) -> Group:
-        """The stages as one group; what became a tile is no longer stored."""
-        d, members = self.d, [s.group for s in self.stages if not s.again]
+    def joined(self) -> Group:
+        """The stages as one group, for whoever reads it."""
+        for g in self.members:
+            self.group.readers |= g.readers
+            self.group.operations += g.operations
+            self.group.shared += g.shared
+            g.merged = self.group
+        return self.group
+
+    def finish(self, tiles: tuple[tuple[Node, Pattern], ...]) -> None:
+        """Makes the group compute the stages; what became a tile is no longer stored."""
         inside = {id(n) for n, _ in tiles}
         rows = [n for s in self.stages for n, _ in s.group.tiles]
-        bytes_of_row = max(math.prod(n.shape[i] for i in d.scratch[id(n)]) * n.dtype.itemsize for n in rows)
+        bytes_of_row = max(math.prod(n.shape[i] for i in self.d.scratch[id(n)]) * n.dtype.itemsize for n in rows)
         stages = []
         for s in self.stages:
             sinks = [sink for sink in s.group.sinks if id(sink.target.into) not in self.unread]
             stages.append(replace(s, group=replace(s.group, sinks=sinks)))
+            if not s.again:
+                self.group.sinks += [sink for sink in sinks if id(sink.node) not in inside]
         read = tuple([(n, pattern) for n, pattern in tiles if id(n) not in self.unread])
-        nest = Nest(self.outer, self.rows, block(self.rows, bytes_of_row), tuple(stages), read)
-        out = Group(members[0].number, (), heavy=rows[0], nest=nest)
-        for g in members:
-            out.sinks += [s for s in g.sinks if id(s.node) not in inside]
-            out.readers |= g.readers
-            out.operations += g.operations
-            out.shared += g.shared
-            g.merged = out
+        self.group.heavy = rows[0]
+        self.group.nest = Nest(self.outer, self.rows, block(self.rows, bytes_of_row), tuple(stages), read)
         for n, _ in tiles:
-            if self.stages[self.writer.get(id(n), 0)].again:
-                continue
-            d.stored.pop(id(n), None)
-            d.reasons[id(n)] = "tile scratch: the stages of a kernel pass it on, block by block of rows"
-        return out
+            if not self.stages[self.writer.get(id(n), 0)].again:
+                self.d.stored.pop(id(n), None)
+                self.d.reasons[id(n)] = "tile scratch: the stages of a kernel pass it on, block by block of rows"
+
+
+def _belongs(u: Use, g: Group) -> bool:
+    """Whether a use is one of `g`, or of what became part of it."""
+    at: Group | None = u.group
+    while at is not None and at is not g:
+        at = at.merged
+    return at is g
 
 
 def _of_product(p: Position, k: Mapping[int, Loop]) -> Position:

@@ -22,7 +22,7 @@ from codegen.loops import BLOCK
 from .. import ir
 from ..ir import ELEMENTARY, ELEMENTWISE, MOVEMENT, REDUCE, Node, Op
 from .contraction import Contraction, contraction
-from .group import ROW_BYTES, Group, Sink, Target, Use, block, matched, reaches
+from .group import ROW_BYTES, Group, Sink, Target, Use, block, in_order, matched, reaches
 from .nests import Decided, nested
 from .position import Loop, Position, current, laid_over, resolved
 from .tails import share_rows
@@ -160,7 +160,7 @@ class _Partitioner:
             reason = self.reasons.get(key, "inside")
             self.reasons[key] = f"{reason}; summed {BLOCK} rows at a time by the kernel that has them"
         decided = Decided(self.uses, self.contractions, self.scratch, self.stored, self.forced, self.reasons)
-        order = _in_order(nested(_in_order(groups), decided))
+        order = nested(in_order(groups), decided)
         return Partition(order, self.stored, self.views, self.contractions, self.scratch, partial, self.reasons)
 
     def _why_stored(self, n: Node) -> str | None:
@@ -285,7 +285,8 @@ class _Partitioner:
         depth = sum(len(axis) for i, axis in enumerate(current(first.position)) if i not in row)
         if not depth or outer[-1][-1] not in loops[:depth]:
             return ()
-        if any(sum(len(axis) for axis in current(p) if any(not v.inner for v in axis)) != depth for _, p in first.group.tiles):
+        others = (current(p) for _, p in first.group.tiles)
+        if any(sum(not v.inner for axis in p for v in axis) != depth for p in others):
             return ()
         turns = outer[-1][-1].extent
         size = math.prod(n.shape[i] for i in row) * n.dtype.itemsize
@@ -481,7 +482,8 @@ class _Partitioner:
                     continue
                 for i, (other, place) in enumerate(found):
                     first = other.find()
-                    if first is g or first.heavy is not None or first.tiles or first.operations + g.operations > self.cap:
+                    shaped = first.heavy is not None or first.tiles
+                    if first is g or shaped or first.operations + g.operations > self.cap:
                         continue
                     if self._merge(first, place, g, position, n, reorder):
                         break
@@ -506,26 +508,6 @@ class _Partitioner:
         first.absorb(other, pairs)
         first.shared.append(n)
         return True
-
-
-def _in_order(groups: list[Group]) -> list[Group]:
-    """The groups with every one before its readers; else in reverse order of their creation, which walks back."""
-    waiting = dict.fromkeys(groups, 0)
-    edges = {g: {r.find() for r in g.readers} - {g} for g in groups}
-    for readers in edges.values():
-        for r in readers:
-            waiting[r] += 1
-    ready = [g for g in groups if not waiting[g]]
-    out = []
-    while ready:
-        g = ready.pop()
-        out.append(g)
-        for r in sorted(edges[g], key=lambda r: r.number):
-            waiting[r] -= 1
-            if not waiting[r]:
-                ready.append(r)
-    assert len(out) == len(groups), "the kernels depend on each other in a cycle"
-    return out
 
 
 def strip(order: Sequence[Node]) -> int:
