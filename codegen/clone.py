@@ -47,6 +47,7 @@ class Clone:
         self.buffers = buffers or {}
         self.new: dict[int, Value] = {}
         self.reduces: dict[int, Reduce] = {}
+        self.contracts: dict[int, Contract] = {}
         self.carries: dict[int, Carry] = {}
 
     def value(self, v: Value) -> Value:
@@ -128,8 +129,13 @@ class Clone:
         epilogue = self.body(s.epilogue)
         m, n, k = self.joined(s.m), self.joined(s.n), self.joined(s.k)
         a, b, domain = self.value(s.a), self.value(s.b), tuple([self.index(e) for e in s.domain])
-        part = s.part and replace(s.part, start=self.index(s.part.start))
-        return Contract(m, n, k, a_body, a, b_body, b, acc, epilogue, s.how, domain, part)
+        part = s.part
+        if part is not None:
+            after = part.after and self.contracts.get(id(part.after), part.after)
+            part = replace(part, start=self.index(part.start), after=after)
+        new = Contract(m, n, k, a_body, a, b_body, b, acc, epilogue, s.how, domain, part)
+        self.contracts[id(s)] = new
+        return new
 
     def joined(self, variables: tuple[Var, ...]) -> tuple[Var, ...]:
         if self.joins is None or self.joins[0] not in variables:

@@ -60,7 +60,7 @@ def _method(s: Contract, how: str, target: Target) -> Method:
 
 
 def _in_tiles(s: Contract, target: Target) -> Method:
-    p = tiling(s, target)
+    p = tiling(s if s.part is None or s.part.after is None else s.part.after, target)
     return Method(p.units, _arena(p.parts), partial(contract_tiles, p=p), str(p), p)
 
 

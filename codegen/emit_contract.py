@@ -71,20 +71,20 @@ class _Nest:
         self.places = range(0, p.mr * p.nr, p.lanes)
         self.zeros = [const(self.vector, 0)] * (p.mr * p.nv)
         self.absent = identity("sum", wide_type(s.acc.type), p.lanes)
-        kept = f.kept.get(s)
+        kept = f.kept.get(("panels", s))
         self.first: Val | None = None  # whether this turn is the first of a loop that keeps the columns
         row_bytes, _, tile_bytes = p.parts
         if kept is not None:
             assert kept.loop is not None
             self.first = f.b.icmp("eq", f.vars[kept.loop], f.starts[kept.loop])
             self.row_panels, self.tiles = f.areas((row_bytes, tile_bytes))
-            self.column_panels = f.kept_areas[s]
+            self.column_panels = f.kept_areas["panels", s]
         else:
             self.row_panels, self.column_panels, self.tiles = f.areas(p.parts)
         self.conditions = domain.cuts(c.domain, c.rows, c.columns, c.k)
         self.part: _Running | None = None
         if c.part is not None:
-            self.part = _Running(f, c.part, self.k.extent, f.kept_areas[c.part.sums], p.running)
+            self.part = _Running(f, c.part, self.k.extent, f.kept_areas["sums", c.part.after or s], p.running)
 
     def at(self, base: Val, offset: int) -> Val:
         return self.f.b.gep(self.t, base, const(I64, offset))

@@ -13,7 +13,7 @@ from functools import lru_cache
 from .analysis import Dependence, indices, statements
 from .contract import method
 from .index import Var
-from .loops import Contract, Kernel, Load, Loop, Stmt, Store, Sums, Update
+from .loops import Contract, Kernel, Load, Loop, Stmt, Store, Update
 from .target import Target
 
 
@@ -26,11 +26,11 @@ class Kept:
 
 
 @lru_cache(64)
-def kept(kernel: Kernel, target: Target) -> dict[Contract | Sums, Kept]:
-    """What the contractions of a prepared kernel keep: panels by the contraction, sums by what they are."""
+def kept(kernel: Kernel, target: Target) -> dict[tuple[str, Contract], Kept]:
+    """What the contractions of a prepared kernel keep: ``panels``, and ``sums`` by the first statement of a sum."""
     written = {id(s.buffer) for s in statements(kernel.body) if isinstance(s, (Store, Update))}
     dependence = Dependence(kernel.body)
-    out: dict[Contract | Sums, Kept] = {}
+    out: dict[tuple[str, Contract], Kept] = {}
     for loop, s in _inside(kernel.body, None):
         p = method(s, target).tiling
         if p is None:
@@ -42,9 +42,9 @@ def kept(kernel: Kernel, target: Target) -> dict[Contract | Sums, Kept]:
             for e in indices(x)
         )
         if same and p.n <= p.nb and not p.direct.columns:
-            out[s] = Kept(loop, p.parts[1] * p.blocks)
-        if s.part is not None:
-            out[s.part.sums] = Kept(None, 2 * p.running)
+            out["panels", s] = Kept(loop, p.parts[1] * p.blocks)
+        if s.part is not None and s.part.after is None:
+            out["sums", s] = Kept(None, 2 * p.running)
     return out
 
 

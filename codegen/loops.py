@@ -201,23 +201,19 @@ class Update:
     value: "Value"
 
 
-@dataclass(eq=False, slots=True)
-class Sums:
-    """The running sums of a contraction that is done in parts."""
-
-
 @dataclass(frozen=True, eq=False, slots=True)
 class Part:
-    """The k of a `Contract` as the steps from `start` on of a sum over `total`, whose running `sums` it goes on with.
+    """The k of a `Contract` as the steps from `start` on of a sum over `total`, whose chains it goes on with.
 
     All parts but the last have `step` steps, which divides CONTRACT_BLOCK if `total` is larger than that. They are
-    turns of a loop around, in order from 0 on; the last may be a statement of its own after it, the same but for its k.
+    turns of a loop around, in order from 0 on. The last may be a statement of its own, `after` the one whose turns the
+    others are, and the same but for its k.
     """
 
     start: Index
     step: int
     total: int
-    sums: Sums
+    after: "Contract | None" = None
 
 
 @dataclass(eq=False, slots=True)

@@ -203,6 +203,8 @@ class Text:
             for name, variables in (("m", s.m), ("n", s.n), ("k", s.k))
         )
         part = "" if s.part is None else self._part(s.part)
+        if part:
+            part = f" as {self.names.setdefault(id(s), f'sums{len(self.names)}')}{part}"
         self.line(depth, f"contract {groups}{part}{f' by {s.how}' * bool(s.how)} {{", s)
         for e in s.domain:
             self.line(depth + 1, f"where {self.index(e)} >= 0", s)
@@ -215,8 +217,8 @@ class Text:
         self.line(depth, "}", s)
 
     def _part(self, p: Part) -> str:
-        name = self.names.setdefault(id(p.sums), f"sums{len(self.names)}")
-        return f" from {self.index(p.start)} step {p.step} of {p.total} in {name}"
+        after = "" if p.after is None else f" after {self.names[id(p.after)]}"
+        return f" from {self.index(p.start)} step {p.step} of {p.total}{after}"
 
     def _accumulated(self, acc: Acc) -> str:
         return f"{self.define(acc)}: {acc.type}"

@@ -95,7 +95,7 @@ class Tiling:
     @property
     def running(self) -> int:
         """Bytes of the sums of all tiles, where parts of k go on with them."""
-        return _up(self.whole_rows * _up(self.n, self.nr) * self.element_bytes, 64)
+        return _up(self.whole_rows * _up(self.n, self.nr) * self.element_bytes + 64, 64)
 
     @property
     def units(self) -> int:

@@ -57,7 +57,7 @@ class _Run:
         self.nest = nest
         self.outer = outer
         self.buffers: dict[int, tuple[lo.Buffer, int]] = {}
-        self.sums = [lo.Sums() for _ in nest.stages]
+        self.begun: dict[Stage, lo.Contract] = {}  # statements that sum over the rows of all blocks
         self.start = ix.ZERO
         self.size = 0
 
@@ -70,13 +70,13 @@ class _Run:
         for n, pattern in self.nest.tiles:
             columns = [i for i, tag in enumerate(pattern) if tag is None and n.shape[i] > 1]
             self.tile(n, pattern.index(ROW), tuple(columns))
-        for stage, sums in zip(self.nest.stages, self.sums, strict=True):
+        for stage in self.nest.stages:
             group = stage.group
             state.own = {id(s.node) for s in group.sinks if s.target.into is s.node}
             if group.heavy is None:
                 self.rows(stage)
             else:
-                self.product(stage, group.heavy, sums)
+                self.product(stage, group.heavy)
             state.ready |= state.own
 
     def tile(self, n: Node, row: int, columns: tuple[int, ...]) -> None:
@@ -159,7 +159,7 @@ class _Run:
         del state.given[id(heavy)]
         state.ready.add(id(top))
 
-    def product(self, stage: Stage, heavy: Node, sums: lo.Sums) -> None:
+    def product(self, stage: Stage, heavy: Node) -> None:
         """A contraction whose results are the block's rows, or that sums over them."""
         state, group = self.state, stage.group
         c, position = state.contractions[id(heavy)], current(group.position)
@@ -173,13 +173,20 @@ class _Run:
         )  # fmt: skip
         for v in batch:
             state.open(v)
-        k, part = None, None
-        if stage.reduced is not None:
-            k = {stage.reduced: (row, self.start + ix.of(row))}
-            part = lo.Part(self.start, self.nest.block, self.nest.rows, sums)
+        inside: dict[int, tuple[Var | None, Index]] = {}
+        start, total = ix.ZERO, 1
+        for axis, tag in stage.reduced:
+            extent = self.nest.rows if tag == ROW else self.nest.outer[tag]
+            start = start * extent + (self.start if tag == ROW else ix.of(self.outer[tag]))
+            total *= extent
+            inside[axis] = (row, self.start + ix.of(row)) if tag == ROW else (None, ix.of(self.outer[tag]))
+        part = lo.Part(start, self.nest.block, total, self.begun.get(stage)) if inside else None
         idx = index_at(group, along, position)
-        with contraction(state, heavy, idx, m, n, k, part, Readers(state, group, heavy)) as acc:
+        with contraction(state, heavy, idx, m, n, inside, part, Readers(state, group, heavy)) as acc:
             state.given[id(heavy)] = acc
             store_sinks(state, group, along)
         del state.given[id(heavy)]
+        statement = state.scopes[-1].body[-1]
+        if part is not None and isinstance(statement, lo.Contract):
+            self.begun[stage] = statement
         close_loops(state, batch)

@@ -22,20 +22,20 @@ def contraction(
     idx: tuple[Index, ...],
     m: Sequence[Var],
     n: Sequence[Var],
-    inside: Mapping[int, tuple[Var, Index]] | None = None,
+    inside: Mapping[int, tuple[Var | None, Index]] | None = None,
     part: lo.Part | None = None,
     readers: Readers | None = None,
 ) -> Iterator[lo.Acc]:
     """Puts a `contract` of `heavy` at `idx` over m and n into the open body; inside is its epilogue.
 
-    `inside`: variables of summed axes that are only a `part` of them, with where they stand. `readers`: of
+    `inside`: summed axes of which this is only a `part`: a variable (None: one turn) and where it stands. `readers`: of
     `heavy` there.
     """
     c = state.contractions[id(heavy)]
     fresh = {axis: state.var(c.product.shape[axis], "k") for axis in c.k if axis not in (inside or ())}
-    k = {axis: inside[axis] if inside and axis in inside else (fresh[axis], ix.of(fresh[axis])) for axis in c.k}
+    k = {**{axis: (v, ix.of(v)) for axis, v in fresh.items()}, **(inside or {})}
     full = tuple([k[i][1] if i in k else e for i, e in enumerate(idx)])
-    variables = tuple([v for v, _ in k.values()])
+    variables = tuple([v for axis in c.k if (v := k[axis][0]) is not None])
     bodies = []
     for free, factor in zip((m, n), c.product.src):
         state.open(*free, *variables)

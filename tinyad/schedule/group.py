@@ -119,15 +119,16 @@ Pattern = tuple["int | None", ...]
 class Stage:
     """A group as a stage of a nest.
 
-    `tags`: for its loops that are those of the nest the number of the outer one, or `ROW`. `reduced`: the axis of the
-    contraction's product that runs along the nest's rows and is summed (None: the rows are its own). `factors`: values
+    `tags`: for its loops that are those of the nest the number of the outer one, or `ROW`. `reduced`: the axes of the
+    contraction's product that are summed and run along loops of the nest, the rows at last, with these loops' tags
+    (none: the rows are its own). `factors`: values
     that later stages multiply by, computed at the end of each row. `again`: another kernel does this, too, and stores
     what is held; here all of it is a tile.
     """
 
     group: Group
     tags: dict[Loop, int]
-    reduced: int | None = None
+    reduced: tuple[tuple[int, int], ...] = ()
     factors: list[tuple[Node, Pattern]] = field(default_factory=list)
     again: bool = False
 

@@ -15,9 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from codegen.loops import CONTRACT_BLOCK
+
 from ..ir import ELEMENTARY, ELEMENTWISE, REDUCE, Node, Op
 from .contraction import Contraction
-from .group import ROW, ROW_BYTES, Group, Nest, Pattern, Stage, Use, block, in_order
+from .group import MOST_ROWS, ROW, ROW_BYTES, Group, Nest, Pattern, Stage, Use, block, in_order
 from .position import Loop, Position, current, resolved
 from .through import THROUGH, unknown
 
@@ -119,7 +121,7 @@ class _Building:
                 mine = (u for u in self.d.uses[id(n)] if _belongs(u, stage.group))
                 position = next(u.position for u in mine if u.position is not None)
             pattern = self.pattern(position, stage.tags)
-            if pattern is None or stage.reduced is not None or sink.target.into is not n:
+            if pattern is None or stage.reduced or sink.target.into is not n:
                 self.closed.add(id(sink.target.into))
             else:
                 self.passed[id(n)] = n, pattern
@@ -171,11 +173,11 @@ class _Building:
         if tags is None or any(v.parts for v in tags):
             return None
         h.loops = resolved(h.loops)
-        summed = [axis for axis, v in k.items() if v in tags]
-        if summed:
+        reduced = tuple([(axis, tags[v]) for axis, v in k.items() if v in tags])
+        if reduced:
             batch = [v for i in c.batch for v in current(h.position)[i]]
-            fits = tags[k[summed[0]]] == ROW and len(k) == 1 and all(v in tags for v in batch)
-            return Stage(h, tags, summed[0]) if fits and math.prod(self.outer) >= THREADS else None
+            fits = len(reduced) == len(k) and all(v in tags for v in batch) and self.in_order(reduced)
+            return Stage(h, tags, reduced) if fits else None
         if any(v not in h.loops for v in tags):
             return None
         if h.tiles:
@@ -183,6 +185,15 @@ class _Building:
             if tags.get(row) != ROW or any(v not in tags for v in around):
                 return None
         return Stage(h, tags)
+
+    def in_order(self, reduced: Sequence[tuple[int, int]]) -> bool:
+        """Whether the turns of the nest's loops come in the order of a sum, and enough threads can share the rest."""
+        around = len(self.outer) - len(reduced) + 1
+        if [tag for _, tag in reduced] != [*range(around, len(self.outer)), ROW]:
+            return False
+        total = math.prod(self.outer[around:]) * self.rows
+        whole = around == len(self.outer) or self.rows % MOST_ROWS == 0 or total <= CONTRACT_BLOCK
+        return whole and math.prod(self.outer[:around]) >= THREADS
 
     def tags(self, reads: Iterable[tuple[Node, Position]]) -> Tags | None:
         """Which loops are those of the nest where arrays are read at these positions; None if not all rows fit."""
@@ -248,8 +259,8 @@ class _Building:
                 continue
             c = self.d.contractions[id(h.heavy)]
             k = {i: Loop(c.product.shape[i], True) for i in c.k}
-            if stage.reduced is not None:
-                k[stage.reduced] = next(v for v in stage.tags if v not in h.loops)
+            loops = {tag: v for v, tag in stage.tags.items()}
+            k.update((axis, loops[tag]) for axis, tag in stage.reduced)
             for factor in c.product.src:
                 n = factor
                 position: Position | None = _of_product(h.position, k)
