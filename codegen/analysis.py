@@ -45,6 +45,8 @@ def indices(s: Stmt) -> tuple[Index, ...]:
     match s:
         case Load() | Store() | Update() | IndexValue() | InRange():
             return (s.index,)
+        case Contract():
+            return s.domain if s.part is None else (*s.domain, s.part.start)
         case _:
             return ()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from .index import Atom, Datum, Index, Var, substitute
 from .loops import (
@@ -37,15 +38,16 @@ class Clone:
 
     def __init__(
         self,
-        replace: Mapping[Var, Index],
+        rename: Mapping[Var, Index],
         joins: tuple[Var, Var, Var] | None = None,
         buffers: Mapping[Buffer, Buffer] | None = None,
     ) -> None:
-        self.rename = replace
+        self.rename = rename
         self.joins = joins
         self.buffers = buffers or {}
         self.new: dict[int, Value] = {}
         self.reduces: dict[int, Reduce] = {}
+        self.contracts: dict[int, Contract] = {}
         self.carries: dict[int, Carry] = {}
 
     def value(self, v: Value) -> Value:
@@ -58,12 +60,12 @@ class Clone:
         return None if v is None else self.value(v)
 
     def index(self, e: Index) -> Index:
-        def replace(atom: Atom) -> Index | None:
+        def renamed(atom: Atom) -> Index | None:
             if isinstance(atom, Datum):
                 return Index({Datum(self.value(atom.value), atom.n): 1}, 0)
             return self.rename.get(atom) if isinstance(atom, Var) else None
 
-        return substitute(e, replace)
+        return substitute(e, renamed)
 
     def body(self, body: Sequence[Stmt]) -> list[Stmt]:
         return [self.statement(s) for s in body]
@@ -126,7 +128,14 @@ class Clone:
         self.new[id(s.acc)] = acc
         epilogue = self.body(s.epilogue)
         m, n, k = self.joined(s.m), self.joined(s.n), self.joined(s.k)
-        return Contract(m, n, k, a_body, self.value(s.a), b_body, self.value(s.b), acc, epilogue, s.how)
+        a, b, domain = self.value(s.a), self.value(s.b), tuple([self.index(e) for e in s.domain])
+        part = s.part
+        if part is not None:
+            after = part.after and self.contracts.get(id(part.after), part.after)
+            part = replace(part, start=self.index(part.start), after=after)
+        new = Contract(m, n, k, a_body, a, b_body, b, acc, epilogue, s.how, domain, part)
+        self.contracts[id(s)] = new
+        return new
 
     def joined(self, variables: tuple[Var, ...]) -> tuple[Var, ...]:
         if self.joins is None or self.joins[0] not in variables:

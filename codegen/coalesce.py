@@ -47,7 +47,7 @@ def _find(body: Sequence[Stmt]) -> tuple[Var, Var] | None:
             case _:
                 candidates = []
         for (outer, inner_var), bodies in candidates:
-            if _merges(bodies, outer, inner_var):
+            if _merges(bodies, outer, inner_var) and all(_knows_only_joint(e, outer, inner_var) for e in indices(s)):
                 return outer, inner_var
     return None
 

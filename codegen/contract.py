@@ -16,7 +16,7 @@ from .frame import ON_STACK, Frame
 from .loops import Contract, Kernel
 from .split import prepare
 from .target import Target
-from .tiling import stream, tiling, tilings
+from .tiling import Tiling, stream, tiling, tilings
 
 Emit = Callable[[Frame, Contract, "Val | None", "Val | None"], None]
 
@@ -32,6 +32,7 @@ class Method:
     bytes: int
     emit: Emit
     text: str
+    tiling: Tiling | None = None
 
 
 def _arena(parts: Sequence[int]) -> int:
@@ -46,6 +47,8 @@ def method(s: Contract, target: Target) -> Method:
 
 @lru_cache(64)
 def _method(s: Contract, how: str, target: Target) -> Method:
+    if s.part is not None:
+        return _in_tiles(s, target)
     way = how.partition(" ")[0]
     if way in ("", "taps") and (t := taps(s, target)) is not None:
         return Method(t.units, _arena(t.parts), partial(contract_taps, p=t), str(t))
@@ -53,12 +56,18 @@ def _method(s: Contract, how: str, target: Target) -> Method:
         return Method(w.units, _arena(w.parts), partial(contract_windows, p=w), str(w))
     if way in ("", "stream") and (few := stream(s, target)) is not None:
         return Method(few.units, _arena(few.parts), partial(contract_stream, p=few), str(few))
-    p = tiling(s, target)
-    return Method(p.units, _arena(p.parts), partial(contract_tiles, p=p), str(p))
+    return _in_tiles(s, target)
+
+
+def _in_tiles(s: Contract, target: Target) -> Method:
+    p = tiling(s if s.part is None or s.part.after is None else s.part.after, target)
+    return Method(p.units, _arena(p.parts), partial(contract_tiles, p=p), str(p), p)
 
 
 def candidates(s: Contract, target: Target, most: int) -> list[str]:
     """Ways that may be the fastest, as `Contract.how` names them: of each kind the `most` that should cost least."""
+    if s.part is not None:  # the parts of a sum agree
+        return [s.how]
     ways = ["taps"] * (taps(s, target) is not None) + ["stream"] * (stream(s, target) is not None)
     return [*ways, *layouts(s, target)[:most], *tilings(s, target)[:most]]
 

@@ -25,6 +25,7 @@ from .emit_rows import epilogue, rows
 from .emit_scan import ABREAST, abreast, advance, is_prefix, prefix
 from .frame import Frame, first_lanes, lane_numbers
 from .index import Div, Index, Mod, Var, mod, unmask
+from .keep import kept
 from .loops import (
     Advance,
     Apply,
@@ -72,7 +73,7 @@ def scratch_bytes(kernel: Kernel, target: Target) -> int:
 def _part_scratch(part: Kernel, target: Target) -> int:
     contractions = [s for s in statements(part.body) if isinstance(s, Contract)]
     panels = max((method(s, target).bytes for s in contractions), default=0)
-    return sum(_large_scratch(part, target).values()) + panels
+    return sum(_large_scratch(part, target).values()) + sum(k.bytes for k in kept(part, target).values()) + panels
 
 
 def _scratch_sizes(kernel: Kernel, target: Target) -> dict[Buffer, int]:
@@ -115,6 +116,7 @@ def part_name(name: str, number: int) -> str:
 def _function(part: Kernel, target: Target, module: Module, name: str, streamed: Collection[int]) -> None:
     module.outlined = outlined(part.body)
     f = Frame(part, target, module, run)
+    f.kept = kept(part, target)
     f.streamed = {part.buffers[i] for i in streamed}
     _arguments(f)
     f.ranged = ranged(part.body)
@@ -141,6 +143,9 @@ def _arguments(f: Frame) -> None:
         if _part_scratch(f.kernel, f.target):
             own = f.b.load(PTR, f.b.gep(PTR, table, const(I64, after)), 8)
             f.arena = _lay_out(f, own, large)
+            for s, k in f.kept.items():
+                f.kept_areas[s] = f.arena
+                f.arena = f.b.gep(ty("i", 8), f.arena, const(I64, k.bytes))
         for i, param in enumerate(f.kernel.params):
             t = memory.memory_type(param.type, 1)
             where = f.b.gep(I64, Val("%params", PTR), const(I64, i))
@@ -363,6 +368,7 @@ def _scalar_loop(f: Frame, loop: Loop, lo: Val, hi: Val, carried: list[Val] | No
             f.run(loop.body)
         return [f.wide(f.carries[c]) for c in loop.carries]
 
+    f.starts[loop.var] = lo
     f.loop(lo, hi, 1, carried or [identity(c.op, c.type, f.lanes) for c in loop.carries], step)
 
 

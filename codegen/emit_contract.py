@@ -14,21 +14,43 @@ blocks are added in order; so tile sizes and the choice of the vector side never
               after the last k: the epilogue on the tile
 
 A factor that `codegen.tiling` leaves where it is is read there; its last tile then ends where the factor does, and what
-is computed twice is stored once.
+is computed twice is stored once. A factor of columns that is the same in all turns of the loop around is packed in the
+first of them (`codegen.keep`).
+
+If k is a part of a longer sum, a tile's sums go on with what the part before left in memory.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
+from . import address, domain
 from .builder import I64, Val, const, ty
 from .combine import identity, wide_type
 from .epilogue import Tile, finish_sums, is_short, run_epilogue
 from .flat import Flat, multiply_add
 from .frame import Frame, first_lanes
-from .loops import CONTRACT_BLOCK, Contract
+from .loops import CONTRACT_BLOCK, Contract, Part
 from .pack import Side, is_by_rows, pack
 from .tiling import Tiling
+
+
+class _Running:
+    """The sums of which a contraction's k are a part: where they are, and which ends of chains the part meets."""
+
+    def __init__(self, f: Frame, part: Part, steps: int, memory: Val, size: int) -> None:
+        b = f.b
+        self.total = part.total
+        self.chains, self.sums = memory, b.gep(ty("i", 8), memory, const(I64, size))
+        start = address.scalar(f, part.start)
+        end = b.binary("add", start, const(I64, steps))
+        inside = const(I64, CONTRACT_BLOCK - 1)
+        self.fresh = b.icmp("eq", b.binary("and", start, inside), const(I64, 0))
+        self.first = b.icmp("slt", start, const(I64, CONTRACT_BLOCK))
+        self.ends = b.icmp("eq", end, const(I64, part.total))
+        self.closes = b.binary("or", self.ends, b.icmp("eq", b.binary("and", end, inside), const(I64, 0)))
 
 
 def contract_tiles(f: Frame, s: Contract, begin: Val | None, end: Val | None, p: Tiling) -> None:
@@ -47,8 +69,22 @@ class _Nest:
         self.vector = self.t.with_lanes(p.lanes)
         self.align = self.t.bits // 8
         self.places = range(0, p.mr * p.nr, p.lanes)
+        self.zeros = [const(self.vector, 0)] * (p.mr * p.nv)
         self.absent = identity("sum", wide_type(s.acc.type), p.lanes)
-        self.row_panels, self.column_panels, self.tiles = f.areas(p.parts)
+        kept = f.kept.get(("panels", s))
+        self.first: Val | None = None  # whether this turn is the first of a loop that keeps the columns
+        row_bytes, _, tile_bytes = p.parts
+        if kept is not None:
+            assert kept.loop is not None
+            self.first = f.b.icmp("eq", f.vars[kept.loop], f.starts[kept.loop])
+            self.row_panels, self.tiles = f.areas((row_bytes, tile_bytes))
+            self.column_panels = f.kept_areas["panels", s]
+        else:
+            self.row_panels, self.column_panels, self.tiles = f.areas(p.parts)
+        self.conditions = domain.cuts(c.domain, c.rows, c.columns, c.k)
+        self.part: _Running | None = None
+        if c.part is not None:
+            self.part = _Running(f, c.part, self.k.extent, f.kept_areas["sums", c.part.after or s], p.running)
 
     def at(self, base: Val, offset: int) -> Val:
         return self.f.b.gep(self.t, base, const(I64, offset))
@@ -79,29 +115,36 @@ class _Nest:
 
         def k_block(n: tuple[Val, Val], m: tuple[Val, Val], k0: Val, carried: list[Val]) -> list[Val]:
             k = k0, self.beyond(k0, p.depth, const(I64, self.k.extent))
-            if not p.direct.columns:
-                pack(f, self.columns, self.column_panels, *n, *k, p.stride)
-            f.loop(*m, p.mc, [], partial(rows_block, n, m, k), "rows")
+            panels = self.column_panels
+            if self.first is not None:
+                number = b.binary("udiv", k0, const(I64, p.depth))
+                panels = b.gep(ty("i", 8), panels, b.binary("mul", number, const(I64, p.parts[1])))
+                f.choose(self.first, lambda: pack(f, self.columns, panels, *n, *k, p.stride), lambda: None)
+            elif not p.direct.columns:
+                pack(f, self.columns, panels, *n, *k, p.stride)
+            f.loop(*m, p.mc, [], partial(rows_block, n, m, k, panels), "rows")
             return carried
 
         def rows_block(
-            n: tuple[Val, Val], m: tuple[Val, Val], k: tuple[Val, Val], i0: Val, carried: list[Val]
+            n: tuple[Val, Val], m: tuple[Val, Val], k: tuple[Val, Val], panels: Val, i0: Val, carried: list[Val]
         ) -> list[Val]:
             i = i0, self.beyond(i0, p.mc, m[1])
             if not p.direct.rows:
                 pack(f, self.rows, self.row_panels, *i, *k, p.stride)
-            self._tiles(n, m[0], i, k)
+            self._tiles(n, m[0], i, k, panels)
             return carried
 
         f.loop(*columns, p.nb, [], column_block, "columns")
 
-    def _tiles(self, n: tuple[Val, Val], m0: Val, i: tuple[Val, Val], k: tuple[Val, Val]) -> None:
+    def _tiles(
+        self, n: tuple[Val, Val], m0: Val, i: tuple[Val, Val], k: tuple[Val, Val], column_panels: Val
+    ) -> None:
         """All tiles of a block of rows against a block of columns."""
         f, b, p = self.f, self.f.b, self.p
 
         def across(at: Val, carried: list[Val]) -> list[Val]:
             column = b.binary("sub", at, n[0])
-            panel = b.gep(self.t, self.column_panels, b.binary("mul", column, const(I64, p.stride)))
+            panel = b.gep(self.t, column_panels, b.binary("mul", column, const(I64, p.stride)))
             f.loop(*i, p.mr, [], partial(down, at, column, panel), "tile")
             return carried
 
@@ -116,11 +159,15 @@ class _Nest:
             first = self._inside(self.rows, m) if p.direct.rows else m
             start = self._inside(self.columns, at) if p.direct.columns else at
             panels = b.gep(self.t, self.row_panels, row), columns
+            needed = domain.limited(f, self.conditions, self.rows, self.columns, self.k, (m, at), k)
+            if self.part is not None:
+                self._continue(self.part, panels, Tile(tile, p.nr, p.lanes, first, start), (m, end), at, k[0], needed)
+                return carried
             if self.k.extent > CONTRACT_BLOCK:
-                self._sums(tile, panels, (first, start), k)
+                self._sums(tile, panels, (first, start), k, needed)
                 run_epilogue(f, self.c.ending, Tile(tile, p.nr, p.lanes, first, start), (m, end), at)
                 return carried
-            sums = self._chain(panels, (first, start), k[0], k)
+            sums = self._chain(panels, (first, start), k[0], needed, self.zeros)
 
             def part() -> None:
                 for place, v in zip(self.places, sums, strict=True):
@@ -155,7 +202,9 @@ class _Nest:
         return out
 
     # one tile ---------------------------------------------------------------------------------------------------
-    def _sums(self, tile: Val, panels: tuple[Val, Val], start: tuple[Val, Val], k: tuple[Val, Val]) -> None:
+    def _sums(
+        self, tile: Val, panels: tuple[Val, Val], start: tuple[Val, Val], k: tuple[Val, Val], needed: tuple[Val, Val]
+    ) -> None:
         """Adds the chains over k to a tile, which the first of them begins."""
         f, b, p = self.f, self.f.b, self.p
 
@@ -169,17 +218,69 @@ class _Nest:
         f.loop(const(I64, 0), size, p.lanes, [], clear, "clear")
 
         def block(k0: Val, carried: list[Val]) -> list[Val]:
-            sums = self._chain(panels, start, k[0], (k0, self.beyond(k0, CONTRACT_BLOCK, k[1])))
+            chain = f.extreme("smax", k0, needed[0]), self.beyond(k0, CONTRACT_BLOCK, needed[1])
+            sums = self._chain(panels, start, k[0], chain, self.zeros)
             for at, v in zip(self.places, sums, strict=True):
                 where = self.at(tile, at)
                 old = b.load(v.ty, where, self.align)
                 b.store(b.binary("fadd" if self.t.kind == "f" else "add", old, v), where, self.align)
             return carried
 
-        f.loop(*k, CONTRACT_BLOCK, [], block, "block", certain=True)
+        first = needed[0] if not self.conditions else b.binary("and", needed[0], const(I64, -CONTRACT_BLOCK))
+        f.loop(first, needed[1], CONTRACT_BLOCK, [], block, "block", certain=not self.conditions)
 
-    def _chain(self, panels: tuple[Val, Val], start: tuple[Val, Val], base: Val, k: tuple[Val, Val]) -> list[Val]:
-        """The accumulators of a tile, row by row, after the k of one block, from zero. Panels begin at k = `base`."""
+    def _continue(
+        self,
+        part: "_Running",
+        panels: tuple[Val, Val],
+        tile: Tile,
+        rows: tuple[Val, Val],
+        column: Val,
+        base: Val,
+        needed: tuple[Val, Val],
+    ) -> None:
+        """Goes on with the chains of a tile; at the end of a block these are added to the blocks before, at the end of
+        all the epilogue runs."""
+        f, b, p = self.f, self.f.b, self.p
+        place = b.binary("mul", column, const(I64, p.whole_rows))
+        place = b.binary("add", place, b.binary("mul", rows[0], const(I64, p.nr)))
+        chains, totals = (b.gep(self.t, area, place) for area in (part.chains, part.sums))
+        fresh = b.splat(part.fresh, p.lanes)
+        align = self.t.bits // 8
+
+        def work() -> None:
+            old = [b.load(self.vector, self.at(chains, i), align) for i in self.places]
+            new = self._chain(panels, (tile.first_row, tile.first_column), base, needed,
+                              [b.select(fresh, z, x) for z, x in zip(self.zeros, old, strict=True)])  # fmt: skip
+            f.choose(part.closes, lambda: close(new), lambda: keep(chains, new))
+
+        def keep(at: Val, sums: Sequence[Val]) -> None:
+            for i, v in zip(self.places, sums, strict=True):
+                b.store(v, self.at(at, i), align)
+
+        def close(chain: Sequence[Val]) -> None:
+            if part.total > CONTRACT_BLOCK:
+                first = b.splat(part.first, p.lanes)
+                before = [b.load(self.vector, self.at(totals, i), align) for i in self.places]
+                before = [b.select(first, self.absent, x) for x in before]
+                op = "fadd" if self.t.kind == "f" else "add"
+                chain = [b.binary(op, x, y) for x, y in zip(before, chain, strict=True)]
+            keep(totals, chain)
+            f.choose(part.ends, end, lambda: None)
+
+        def end() -> None:
+            run_epilogue(f, self.c.ending, replace(tile, place=totals), rows, column)
+
+        if not self.conditions:
+            work()
+            return
+        some = b.icmp("slt", *needed)
+        f.choose(b.binary("or", some, b.binary("or", part.fresh, part.closes)), work, lambda: None)
+
+    def _chain(
+        self, panels: tuple[Val, Val], start: tuple[Val, Val], base: Val, k: tuple[Val, Val], sums: list[Val]
+    ) -> list[Val]:
+        """The accumulators of a tile, row by row, after the k of one block, from `sums`. Panels begin at k = `base`."""
         f, b, p = self.f, self.f.b, self.p
 
         def step(at: Val, sums: list[Val]) -> list[Val]:
@@ -189,8 +290,7 @@ class _Nest:
                 xs = self._numbers(panels[0], start[0], number)
                 return [multiply_add(f, xs[i // p.nv], ys[i % p.nv], z) for i, z in enumerate(sums)]
 
-        zeros = [const(self.vector, 0)] * (p.mr * p.nv)
-        return f.loop(*k, 1, zeros, step, "chain", certain=self.k.extent > 0)
+        return f.loop(*k, 1, sums, step, "chain", certain=self.k.extent > 0 and not self.conditions)
 
     def _vectors(self, panel: Val, start: Val, k: Val) -> list[Val]:
         """The columns of a tile at one step of k."""

@@ -41,6 +41,7 @@ class Flat:
         self.rows = Side(rows[0], self.k, rows[1], rows[2], mr, numbers, pieces)
         self.columns = Side(columns[0], self.k, columns[1], columns[2], nr, pieces=pieces)
         self.acc = new.acc
+        self.domain, self.part = new.domain, new.part
         self.ending = Epilogue(new.acc, new.epilogue, rows[0], columns[0])
         self.element = register_type(s.acc.type, 1)
 

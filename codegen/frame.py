@@ -12,12 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from .analysis import statements
 from .builder import I64, PTR, Builder, Module, Ty, Val, const, ty
 from .index import Index, Var
 from .loops import Buffer, Carry, Contract, Kernel, Reduce, Stmt, Value
 from .target import Target
+
+if TYPE_CHECKING:
+    from .keep import Kept
 
 ON_STACK = 16 << 10  # bytes of panels and tiles up to which they are on the stack
 
@@ -60,6 +64,9 @@ class Frame:
         self.prefixes: dict[Carry, Val] = {}  # carries of a sequential loop that is a vector, in every lane
         self.ahead: dict[int, list[tuple[Buffer, Index]]] = {}  # what passes fetch: `codegen.ahead`
         self.arena: Val | None = None
+        self.kept: dict[tuple[str, Contract], Kept] = {}  # what contractions keep from turn to turn, and where
+        self.kept_areas: dict[tuple[str, Contract], Val] = {}
+        self.starts: dict[Var, Val] = {}  # where scalar loops begin
         self.plain_steps = not any(isinstance(s, Contract) for s in statements(kernel.body))  # see `Builder.opaque`
         self.ranged: Stmt | None = None  # the statement that does only the range handed over
         self._zero: Val | None = None

@@ -25,7 +25,8 @@ Meaning that every emitter keeps
 * `Loop` carries (`Carry`) make scans: strictly sequential in the loop's order.
 * `Contract`: acc[m, n] = Σ_k a·b, per output element a chain of fused multiply-adds over blocks of CONTRACT_BLOCK
   consecutive k, each block from zero, block results added in order. Floats accumulate in their own type (float16 in
-  float32), integers wrap. A factor that is masked to zero may be skipped or multiplied.
+  float32), integers wrap. A factor that is masked to zero may be skipped or multiplied. A `Part` of a sum goes on with
+  the chains of the parts before it; its epilogue runs after the last one.
 * Loads under a false mask give 0 and touch no memory.
 * A `Datum` index comes from a `Check`ed value: out of range sets the status word and reads element 0 instead.
 """
@@ -200,12 +201,29 @@ class Update:
     value: "Value"
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Part:
+    """The k of a `Contract` as the steps from `start` on of a sum over `total`, whose chains it goes on with.
+
+    All parts but the last have `step` steps, which divides CONTRACT_BLOCK if `total` is larger than that. They are
+    turns of a loop around, in order from 0 on. The last may be a statement of its own, `after` the one whose turns the
+    others are, and the same but for its k.
+    """
+
+    start: Index
+    step: int
+    total: int
+    after: "Contract | None" = None
+
+
 @dataclass(eq=False, slots=True)
 class Contract:
     """acc[m, n] = Σ_k a[m, k] · b[k, n]; then `epilogue` runs for every (m, n) with `acc` as a value.
 
     `a_body` defines `a` from vars of m and k only, `b_body` defines `b` from k and n only (and from what encloses).
-    `how` it is computed, if a search said (`codegen.tune`): one of `codegen.contract.candidates`. It shows in no bit.
+    `domain`: where one of these is negative, the term need not be computed: a factor is masked to zero there, or the
+    epilogue does not use the result. `how` it is computed, if a search said (`codegen.tune`): one of
+    `codegen.contract.candidates`. It shows in no bit.
     """
 
     m: tuple[Var, ...]
@@ -218,6 +236,8 @@ class Contract:
     acc: "Acc"
     epilogue: "list[Stmt]"
     how: str = ""
+    domain: tuple[Index, ...] = ()
+    part: Part | None = None
 
 
 @dataclass(eq=False, slots=True)

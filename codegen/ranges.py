@@ -28,7 +28,7 @@ ENOUGH = 16  # iterations of an outer loop that are enough for the threads, so t
 def ranged(body: Sequence[Stmt]) -> Loop | Contract | None:
     """The statement of which a call does the range it is given; None if every call does everything."""
     s = sole(body)
-    if isinstance(s, Contract) and not any(isinstance(x, Update) for x in statements(body)):
+    if isinstance(s, Contract) and s.part is None and not any(isinstance(x, Update) for x in statements(body)):
         return s
     if not isinstance(s, Loop) or s.carries:
         return None
@@ -67,7 +67,9 @@ def _is_large(s: Contract) -> bool:
 
 
 def independent(loop: Loop) -> bool:
-    """Whether ranges of a loop may run at once: no two of its iterations update one element."""
+    """Whether ranges of a loop may run at once: no two of its iterations update one element or add to one sum."""
+    if any(isinstance(s, Contract) and s.part and loop.var in s.part.start.variables() for s in statements(loop.body)):
+        return False
     updates = [s for s in statements(loop.body) if isinstance(s, Update)]
     return not loop.carries and all(_distinct(s.index, loop.var) for s in updates)
 

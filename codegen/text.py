@@ -20,6 +20,7 @@ from .loops import (
     Kernel,
     Load,
     Loop,
+    Part,
     Reduce,
     Result,
     Stmt,
@@ -201,7 +202,12 @@ class Text:
             f"{name} {', '.join(self.bind(v) for v in variables)}".rstrip()
             for name, variables in (("m", s.m), ("n", s.n), ("k", s.k))
         )
-        self.line(depth, f"contract {groups}{f' by {s.how}' * bool(s.how)} {{", s)
+        part = "" if s.part is None else self._part(s.part)
+        if part:
+            part = f" as {self.names.setdefault(id(s), f'sums{len(self.names)}')}{part}"
+        self.line(depth, f"contract {groups}{part}{f' by {s.how}' * bool(s.how)} {{", s)
+        for e in s.domain:
+            self.line(depth + 1, f"where {self.index(e)} >= 0", s)
         self.body(s.a_body, depth + 1)
         self.line(depth + 1, f"a {self.ref(s.a)}", s)
         self.body(s.b_body, depth + 1)
@@ -209,6 +215,10 @@ class Text:
         self.line(depth, f"}} then {self._accumulated(s.acc)} {{", s)
         self.body(s.epilogue, depth + 1)
         self.line(depth, "}", s)
+
+    def _part(self, p: Part) -> str:
+        after = "" if p.after is None else f" after {self.names[id(p.after)]}"
+        return f" from {self.index(p.start)} step {p.step} of {p.total}{after}"
 
     def _accumulated(self, acc: Acc) -> str:
         return f"{self.define(acc)}: {acc.type}"

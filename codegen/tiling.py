@@ -88,6 +88,16 @@ class Tiling:
         return max(-(-self.k // self.depth), 1)
 
     @property
+    def whole_rows(self) -> int:
+        """The rows of all tiles."""
+        return _up(self.m, self.mr)
+
+    @property
+    def running(self) -> int:
+        """Bytes of the sums of all tiles, where parts of k go on with them."""
+        return _up(self.whole_rows * _up(self.n, self.nr) * self.element_bytes + 64, 64)
+
+    @property
     def units(self) -> int:
         """Panels that threads share."""
         return -(-self.n // self.nr) if self.along_columns else -(-self.m // self.mr)
@@ -279,6 +289,7 @@ class _Case:
 
 def _case(s: Contract, target: Target) -> _Case:
     m, n, k = (max(prod(v.extent for v in group), 1) for group in (s.m, s.n, s.k))
+    k = k if s.part is None else s.part.step
     a = access(s.a_body, s.a, s.m, s.k, s.acc.type)
     b = access(s.b_body, s.b, s.n, s.k, s.acc.type)
     return _Case(m, n, k, wide_type(s.acc.type).bytes, prefers_rows(s), a, b, target)

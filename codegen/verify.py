@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import prod
 from typing import Final, NoReturn
 
 from .index import Div, Index, Masked, Mod, Var, unmask
 from .loops import (
+    CONTRACT_BLOCK,
     Accumulator,
     Advance,
     Apply,
@@ -21,6 +23,7 @@ from .loops import (
     Kernel,
     Load,
     Loop,
+    Part,
     Reduce,
     Result,
     Stmt,
@@ -289,9 +292,23 @@ class _Verifier:
                 self.at = s
                 self.typed(value, s.acc.type, f"contract {name}")
         self.need(s.acc.type.kind != "b", "contract: expected numbers, got b1")
+        with self.scope(*s.m, *s.n, *s.k):
+            for e in s.domain:
+                self.index(e)
+        if s.part is not None:
+            self._part(s, s.part)
         with self.scope(*s.m, *s.n), self._carries(()):
             self.defined.add(id(s.acc))
             self.body(s.epilogue)
+
+
+    def _part(self, s: Contract, p: Part) -> None:
+        step = prod(v.extent for v in s.k)
+        lo, hi = p.start.bounds
+        self.index(p.start)
+        self.need(lo >= 0 and hi + step <= p.total, f"part: [{lo}, {hi + step}) leaves [0, {p.total})")
+        self.need(step <= p.step <= CONTRACT_BLOCK, f"part: expected at most {p.step} steps, got {step}")
+        self.need(p.total <= CONTRACT_BLOCK or CONTRACT_BLOCK % p.step == 0, f"part: chains end inside {p.step} steps")
 
 
 def _atoms(e: Index) -> Iterator[object]:

@@ -15,8 +15,8 @@ ROOT = Path(__file__).parent.parent
 BUDGETS = {  # lines of code
     "codegen": 9500,
     "tinyad/autodiff": 1050,
-    "tinyad/schedule": 1400,
-    "tinyad/lower": 850,
+    "tinyad/schedule": 1650,
+    "tinyad/lower": 1080,
     "tinyad/functions": 2700,
     "tinyad/registry": 2100,
     "tinyad": 13500,

@@ -24,11 +24,18 @@ BOUND: dict[Node, np.ndarray] = {}
 X = leaf(SPECIAL)
 J = leaf(np.array([0, 1, -5, 2**31 - 1], np.int32))
 C = leaf(np.array([True, False] * 4))
+D = leaf(np.array([True, True, False, False] * 2))
 M = leaf(np.arange(24, dtype=np.float32).reshape(2, 3, 4))
 
 
 def const(value, dtype=FLOAT32, shape=SPECIAL.shape) -> Node:
     return ir.const(value, dtype, shape)
+
+
+def positions(axis: int, shape=(4, 4)) -> Node:
+    """The index along `axis`."""
+    row = ir.reshape(ir.iota(shape[axis]), tuple(m if i == axis else 1 for i, m in enumerate(shape)))
+    return ir.expand(row, shape)
 
 
 def padded(x: Node, start: int, size: int = 20) -> Node:
@@ -57,6 +64,10 @@ REWRITTEN = {
     "where(true)": ir.where(const(True, BOOL), X, ir.neg(X)),
     "where(false)": ir.where(const(False, BOOL), X, ir.neg(X)),
     "where(c, x, x)": ir.where(C, X, X),
+    "any(i >= j)": ir.reduce(Op.REDUCE_MAX, ir.not_(ir.lt(positions(0), positions(1))), (1,)),
+    "where(c, where(c or d, x, y), z)": ir.where(C, ir.where(ir.or_(C, D), X, const(7.0)), const(3.0)),
+    "where(c, x, where(c and d, y, z))": ir.where(C, X, ir.where(ir.and_(D, C), const(7.0), const(3.0))),
+    "where(c, where(not c, x, y), z)": ir.where(C, ir.where(ir.not_(C), X, const(7.0)), const(3.0)),
     "where(not c)": ir.where(ir.not_(C), X, const(7.0)),
     "f32 -> f64 -> f32": ir.cast(ir.cast(X, FLOAT64), FLOAT32),
     "bool -> f32 -> bool": ir.cast(ir.cast(C, FLOAT32), BOOL),
@@ -72,6 +83,8 @@ REWRITTEN = {
     "shrink of pad": ir.shrink(ir.pad(M, [(1, 2, 0), (0, 0, 2), (3, 1, 1)]), [(1, 3, 1), (0, 7, 3), (3, 10, 2)]),
 }
 KEPT = {
+    "any(i < j)": ir.reduce(Op.REDUCE_MAX, ir.lt(positions(0), positions(1)), (1,)),
+    "any(i >= j) over i": ir.reduce(Op.REDUCE_MAX, ir.not_(ir.lt(positions(0, (3, 4)), positions(1, (3, 4)))), (0,)),
     "x + 0": ir.add(X, const(0.0)),
     "x * 0": ir.mul(X, const(0.0)),
     "x - -0": ir.sub(X, const(-0.0)),

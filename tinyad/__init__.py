@@ -18,6 +18,7 @@ from .conversion import asarray, from_dlpack, nonzero
 from .dtypes import FLOAT16, FLOAT32, FLOAT64, INT32, INT64
 from .errors import AxisError, DTypeError, GradError, ShapeError, TraceError
 from .functions import activations as _activations
+from .functions import attention as _attention
 from .functions import creation as _creation
 from .functions import elementwise as _elementwise
 from .functions import indexing as _indexing
@@ -210,6 +211,8 @@ outer = _public(_linear.outer)
 tensordot = _public(_linear.tensordot)
 trace = _public(_linear.trace)
 vecdot = _public(_linear.vecdot)
+# attention
+scaled_dot_product_attention = _public(_attention.scaled_dot_product_attention)
 # activations
 elu = _public(_activations.elu)
 gelu = _public(_activations.gelu)
@@ -305,7 +308,8 @@ __all__ = [  # noqa: RUF022
     "nan", "nan_to_num", "negative", "newaxis", "nextafter", "nll_loss", "no_grad", "nonzero", "not_equal",
     "one_hot", "ones", "ones_like", "outer", "pad", "permute_dims", "pi", "positive", "pow", "power", "prod",
     "ravel", "reciprocal", "relu", "remainder", "repeat", "reshape", "result_type", "right_shift", "roll",
-    "rot90", "round", "rsqrt", "scatter_add", "schedule", "searchsorted", "segment_sum", "selu", "sigmoid",
+    "rot90", "round", "rsqrt", "scaled_dot_product_attention", "scatter_add", "schedule", "searchsorted", "segment_sum",
+    "selu", "sigmoid",
     "sign", "signbit", "silu", "sin", "sinh", "softmax", "softplus", "softsign", "sort", "split", "sqrt",
     "square", "squeeze", "stack", "std", "stop_gradient", "subtract", "sum", "swapaxes", "swish", "take",
     "take_along_axis", "tan", "tanh", "tensor", "tensordot", "tile", "topk", "trace", "transpose", "tril",

@@ -71,15 +71,74 @@ def truth(n: Node) -> Node | None:
 
 
 def choice(n: Node) -> Node | None:
-    """where(true, a, b) -> a; where(false, a, b) -> b; where(c, a, a) -> a; where(not c, a, b) -> where(c, b, a)."""
+    """where(true, a, b) -> a; where(false, a, b) -> b; where(c, a, a) -> a; where(not c, a, b) -> where(c, b, a).
+
+    where(c, where(c or d, x, y), b) -> where(c, x, b) and its like: a choice inside that c decides.
+    """
     c, a, b = n.src
     if c.op is Op.CONST:
         return a if c.arg else b
-    if a is b:
-        return a
     if c.op is Op.NOT:
-        return Node(Op.WHERE, (c.src[0], b, a), None, n.shape, n.dtype)
+        c, a, b = c.src[0], b, a
+    yes, no = _given(a, c, True), _given(b, c, False)
+    if yes is no:
+        return yes
+    return None if (c, yes, no) == n.src else Node(Op.WHERE, (c, yes, no), None, n.shape, n.dtype)
+
+
+def _given(n: Node, c: Node, value: bool) -> Node:
+    """What `n` is where `c` has this value."""
+    while n.op is Op.WHERE and (known := _known(n.src[0], c, value)) is not None:
+        n = n.src[1 if known else 2]
+    return n
+
+
+def _known(d: Node, c: Node, value: bool) -> bool | None:
+    """What the condition `d`, or one of its two parts, tells where `c` has this value."""
+    if d is c:
+        return value
+    if d.op is Op.NOT:
+        return not value if d.src[0] is c else None
+    if d.op is Op.AND or d.op is Op.OR:
+        decides = d.op is Op.OR
+        for part in d.src:
+            inverse = part.op is Op.NOT and part.src[0] is c
+            if (part is c and value is decides) or (inverse and value is not decides):
+                return decides
     return None
+
+
+def surely(n: Node) -> Node | None:
+    """max over bools -> true, where positions decide: for each i there is a j with i >= j, namely 0."""
+    test = n.src[0]
+    if n.dtype is not BOOL:
+        return None
+    less = test.op is Op.LT
+    pair = test if less else test.src[0] if test.op is Op.NOT and test.src[0].op is Op.LT else None
+    if pair is None:
+        return None
+    x, y = map(_positions, pair.src)
+    if x is None or y is None or x[0] == y[0]:
+        return None
+    # the best that the axes summed over can do, whatever the others are
+    a, b = ((p[1][0] if (p[0] in n.arg) is low else p[1][1]) for p, low in ((x, less), (y, not less)))
+    return ir.const(True, BOOL, n.shape) if (a < b) is less else None
+
+
+def _positions(n: Node) -> tuple[int, tuple[int, int]] | None:
+    """The one axis along which the integers `n` vary in equal steps, and the least and largest; None for others."""
+    if n.op is Op.IOTA:
+        return 0, (0, max(n.size - 1, 0))
+    found = _positions(n.src[0]) if n.op in (Op.RESHAPE, Op.EXPAND, Op.PERMUTE) else None
+    if found is None or n.op is Op.EXPAND:
+        return found
+    axis, ends = found
+    if n.op is Op.PERMUTE:
+        return n.arg.index(axis), ends
+    size = n.src[0].shape[axis]
+    if n.size != size or size < 2:
+        return None
+    return n.shape.index(size), ends
 
 
 def there_and_back(n: Node) -> Node | None:
@@ -191,7 +250,7 @@ RULES: Final[dict[Op, Rule]] = {
     Op.MUL: times_one, Op.DIV: over_one, Op.SUB: minus_zero, Op.ADD: sum_of, Op.NEG: twice, Op.NOT: twice,
     Op.MAX: same, Op.MIN: same, Op.AND: truth, Op.OR: union, Op.WHERE: choice, Op.CAST: there_and_back,
     Op.RESHAPE: reshaped, Op.PERMUTE: permuted, Op.EXPAND: expanded, Op.FLIP: flipped, Op.SHRINK: cut_out,
-    Op.SKEW: unskewed,
+    Op.SKEW: unskewed, Op.REDUCE_MAX: surely,
 }  # fmt: skip
 
 

@@ -194,6 +194,14 @@ def C5(x, g):
     return fwd_bwd(lambda x: ad.max_pool2d(x, 2), [x], g)
 
 
+def H1(q, k, v):
+    return call(lambda q, k, v: ad.scaled_dot_product_attention(q, k, v), q, k, v)
+
+
+def H2(q, k, v, g):
+    return fwd_bwd(lambda q, k, v: ad.scaled_dot_product_attention(q, k, v, is_causal=True), [q, k, v], g)
+
+
 # training -------------------------------------------------------------------------------------------------------
 def hinge(ps, x, y):
     w1, b1, w2, b2, w3, b3 = ps

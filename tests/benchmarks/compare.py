@@ -31,7 +31,7 @@ def normal(*shape: int, scale: float = 1.0) -> np.ndarray:
     return RNG.standard_normal(shape, dtype=np.float32) * np.float32(scale)
 
 
-N, ROWS, MATRIX = 1 << 22, (4096, 1024), (1024, 1024)
+N, ROWS, MATRIX, HEADS = 1 << 22, (4096, 1024), (1024, 1024), (1, 8, 1024, 64)
 WORKLOADS: dict[str, tuple[str, Callable[[], Arrays], int]] = {  # name: (what, inputs, bytes of the results)
     "E1": ("tanh(ax+b)exp(-x²)", lambda: {"x": normal(1 << 24), "a": 1.5, "b": 0.3}, 4 << 24),
     "E3": ("gelu and its gradient", lambda: {"x": normal(N), "g": normal(N)}, 8 * N),
@@ -53,6 +53,8 @@ WORKLOADS: dict[str, tuple[str, Callable[[], Arrays], int]] = {  # name: (what, 
         lambda: {"x": normal(8, 64, 56, 56), "g": normal(8, 64, 28, 28)},
         5 * 8 * 64 * 56**2,
     ),
+    "H1": ("attention", lambda: {name: normal(*HEADS) for name in "qkv"}, 4 << 19),
+    "H2": ("causal attention, gradients", lambda: {name: normal(*HEADS) for name in "qkvg"}, 4 << 21),
     "G1": (
         "embedding and its gradient",
         lambda: {"e": normal(50000, 256), "i": RNG.integers(0, 50000, 8192), "g": normal(8192, 256)},
@@ -94,6 +96,9 @@ def torch_steps() -> dict[str, Callable[..., Any]]:
         y = f(*xs)
         return y, *torch.autograd.grad(y, xs, g)
 
+    def causal(q: Any, k: Any, v: Any) -> Any:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
     def gelu(x: Any) -> Any:
         return F.gelu(x, approximate="tanh")
 
@@ -104,6 +109,7 @@ def torch_steps() -> dict[str, Callable[..., Any]]:
         "R5": lambda x: x.sum(0), "M2": torch.matmul, "M7": torch.matmul,
         "M8": lambda x, w, b: gelu(torch.addmm(b, x, w)), "C1": lambda x, w: F.conv2d(x, w, padding=1),
         "C5": lambda x, g: pulled(lambda x: F.max_pool2d(x, 2), x, g=g),
+        "H1": F.scaled_dot_product_attention, "H2": lambda q, k, v, g: pulled(causal, q, k, v, g=g),
         "G1": lambda e, i, g: pulled(lambda e: e[i], e, g=g),
     }  # fmt: skip
 
@@ -120,6 +126,10 @@ def jax_steps() -> dict[str, Callable[..., Any]]:
         d = x - x.mean(-1, keepdims=True)
         return d * lax.rsqrt((d * d).mean(-1, keepdims=True) + 1e-5) * w + b
 
+    def attention(q: Any, k: Any, v: Any, causal: bool = False) -> Any:
+        q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
+        return jnp.swapaxes(jax.nn.dot_product_attention(q, k, v, is_causal=causal), 1, 2)
+
     def pool(x: Any) -> Any:
         return lax.reduce_window(x, -jnp.inf, lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
 
@@ -129,6 +139,7 @@ def jax_steps() -> dict[str, Callable[..., Any]]:
         "R3": lambda x, w, b, g: pulled(layer_norm, x, w, b, g=g), "R5": lambda x: x.sum(0), "M2": jnp.matmul,
         "M7": jnp.matmul, "M8": lambda x, w, b: jax.nn.gelu(x @ w + b),
         "C1": lambda x, w: lax.conv_general_dilated(x, w, (1, 1), [(1, 1)] * 2),
+        "H1": attention, "H2": lambda q, k, v, g: pulled(lambda *x: attention(*x, causal=True), q, k, v, g=g),
         "C5": lambda x, g: pulled(pool, x, g=g), "G1": lambda e, i, g: pulled(lambda e: e[i], e, g=g),
     }  # fmt: skip
     jitted = {name: jax.jit(f) for name, f in steps.items()}

@@ -103,10 +103,14 @@ def _centered(x: Operand, axis: Axis) -> tuple[Node, tuple[int, ...]]:
 
 
 def softmax(x: Operand, axis: Axis = -1) -> Node:
-    """e^x / Σ e^x over `axis`, without overflow; NaN where all are -inf."""
+    """e^x / Σ e^x over `axis`, without overflow; NaN where all are -inf.
+
+    One division a row: the sum is at least 1, so a product with its reciprocal is as good, and so are the derivatives.
+    """
     z, axes = _centered(x, axis)
     e = ir.exp(z)
-    return ir.div(e, ir.expand(ir.sum_(e, axes), e.shape))
+    total = ir.sum_(e, axes)
+    return ir.mul(e, ir.expand(ir.div(like(1, total), total), e.shape))
 
 
 def log_softmax(x: Operand, axis: Axis = -1) -> Node:

@@ -8,7 +8,8 @@ computed once a row. The walk is memoised on (node, index tuple, mask) and runs 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -18,7 +19,7 @@ from codegen.index import Datum, Index, Var
 from codegen.scalar import B1, I64, Type
 
 from ..canonical import Parameter, reduce_kind
-from ..ir import ELEMENTWISE, REDUCE, Node, Op
+from ..ir import ELEMENTWISE, REDUCE, Node, Op, Shape
 from ..schedule.partition import Partition
 from .movement import THROUGH, scalar_type
 from .views import base, through
@@ -48,6 +49,23 @@ class Lowered:
     checks: list[Node]  # status code c + 1 is raised by checks[c]
 
 
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A value of one block of rows in scratch memory: which axes are the row and the columns, and where rows begin."""
+
+    buffer: lo.Buffer
+    row: int
+    start: Index
+    columns: tuple[int, ...]
+    shape: Shape
+    stride: int
+
+    def at(self, idx: Sequence[Index]) -> Index:
+        """Where the element at `idx` is."""
+        line = idx[self.row] + self.start * -1
+        return line * self.stride + ix.flatten([idx[i] for i in self.columns], self.shape)
+
+
 class Scope:
     """A body under construction: its statements, and the memo entries that end with it."""
 
@@ -70,8 +88,8 @@ class Lowering:
         self.scratch: dict[tuple[int, tuple[Index, ...]], lo.Buffer] = {}  # rows that are complete
         self.filling: dict[tuple[int, tuple[Index, ...]], lo.Buffer] = {}  # rows that the open pass stores
         self.kept: list[lo.Buffer] = []
-        self.heavy: Node | None = None
-        self.tile: tuple[lo.Buffer, Index | None] | None = None  # rows of `heavy`, and where this turn's row begins
+        self.tiles: dict[int, Tile] = {}  # values that live in tiles of a block of rows
+        self.ready: set[int] = set()  # values that stages before have computed
         self.main = 0  # depth of the main loops' innermost body
         self.own: set[int] = set()  # stored nodes that this kernel computes itself
         self.scopes = [Scope(0)]
@@ -82,6 +100,7 @@ class Lowering:
         self.checks: list[Node] = []
         self.given: dict[int, lo.Value] = {}  # the heavy node's value inside its own kernel
         self.names = 0
+        self.drafting = False
 
     # scopes and places ------------------------------------------------------------------------------------------
     def var(self, extent: int, prefix: str) -> Var:
@@ -103,6 +122,17 @@ class Lowering:
             self.memo.pop(key, None)
         return scope
 
+    @contextmanager
+    def draft(self) -> Iterator[None]:
+        """What is computed inside leaves no trace in the kernel."""
+        known = dict(self.depth_of)
+        self.open()
+        self.drafting = True
+        yield
+        self.drafting = False
+        self.close()
+        self.depth_of = known
+
     def depth_of_index(self, e: Index) -> int:
         depth = 0
         for v in e.variables():
@@ -113,6 +143,7 @@ class Lowering:
 
     def place(self, value: V, depth: int) -> V:
         """Puts a definition into the body of `depth`, which must be open."""
+        depth = len(self.scopes) - 1 if self.drafting else depth
         self.scopes[depth].body.append(value)  # type: ignore[arg-type]
         self.depth_of[id(value)] = depth
         return value
@@ -151,8 +182,10 @@ class Lowering:
         given = self.given.get(id(n))
         if given is not None:
             return given
-        if self.tile is not None and n is self.heavy:
-            return self.from_tile(n, idx)
+        if id(n) in self.ready:
+            buffer, at = self.home(n, idx)
+            depth = max(self.depth_of_index(at), self.value_depth(mask))
+            return self.place(lo.Load(buffer.type, buffer, at, mask), depth)
         found = base(n, self.is_loaded, self.is_kept)
         if found is not None:
             return self.load(*found, idx, n, mask)
@@ -178,43 +211,39 @@ class Lowering:
         It is kept in scratch memory, or in its own array if it is stored anyway.
         """
         key = id(n), tuple(ix.ZERO if i in axes else e for i, e in enumerate(idx))
-        along = range(len(idx)) if id(n) in self.own else axes
-        shape = [n.shape[i] for i in along]
-        at = ix.unmask(ix.recombined(ix.flatten([idx[i] for i in along], shape)))
-        depth = self.depth_of_index(at)
+        own = id(n) in self.own
+        shape = [n.shape[i] for i in axes]
         done = self.scratch.get(key)
+        if own:
+            buffer, at = self.home(n, idx)
+        else:
+            at = ix.unmask(ix.recombined(ix.flatten([idx[i] for i in axes], shape)))
+        depth = self.depth_of_index(at)
         if done is not None:
             return self.place(lo.Load(done.type, done, at), depth)
         value = yield from self.compute(n, idx, None)
         if depth > self.main and key not in self.filling:
-            if id(n) in self.own:
-                buffer = self.argument(n, "out", 0, n.size)
-            else:
+            if not own:
                 buffer = lo.Buffer(scalar_type(n.dtype), math.prod(shape), "scratch", f"row{len(self.kept)}")
                 self.kept.append(buffer)
             self.filling[key] = buffer
             self.scopes[depth].body.append(lo.Store(buffer, at, value))
         return value
 
-    def from_tile(self, n: Node, idx: tuple[Index, ...]) -> lo.Value:
-        """An element of the block of rows of the kernel's contraction."""
-        assert self.tile is not None
-        tile, start = self.tile
-        row = self.rows[id(n)]
-        if start is None:
-            at = ix.flatten(idx, n.shape)
-        else:
-            at = start + ix.flatten([idx[i] for i in row], [n.shape[i] for i in row])
-        at = ix.unmask(ix.recombined(at))
-        return self.place(lo.Load(tile.type, tile, at), self.depth_of_index(at))
+    def home(self, n: Node, idx: tuple[Index, ...]) -> tuple[lo.Buffer, Index]:
+        """Where this kernel keeps the element of `n` at `idx`: in a tile or in the node's own array."""
+        tile = self.tiles.get(id(n))
+        if tile is not None:
+            return tile.buffer, ix.unmask(ix.recombined(tile.at(idx)))
+        return self.argument(n, "out", 0, n.size), ix.unmask(ix.recombined(ix.flatten(idx, n.shape)))
 
     def is_loaded(self, n: Node) -> bool:
         """Whether `n` is read from memory here."""
-        return n.op is Op.BUFFER or (id(n) in self.stored and id(n) not in self.own)
+        return n.op is Op.BUFFER or (id(n) in self.stored and id(n) not in self.own and id(n) not in self.ready)
 
     def is_kept(self, n: Node) -> bool:
         """Whether `n` is stored by this kernel, in an array or in scratch memory."""
-        return id(n) in self.own or id(n) in self.rows
+        return id(n) in self.own or id(n) in self.rows or id(n) in self.ready
 
     def load(self, leaf: Node, start: int, idx: tuple[Index, ...], n: Node, mask: "lo.Value | None") -> lo.Value:
         """An element of `n`, a view of `leaf` whose first element is number `start` there."""

@@ -43,6 +43,30 @@ def _softmax(x: Any, axis: Any = -1) -> Any:
     return e / np.sum(e, axis, keepdims=True)
 
 
+def _attention(
+    q: Any,
+    k: Any,
+    v: Any,
+    mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: Any = None,
+    enable_gqa: bool = False,
+) -> Any:
+    del dropout_p  # 0
+    if enable_gqa:
+        k, v = (np.repeat(x, q.shape[-3] // x.shape[-3], -3) for x in (k, v))
+    s = q @ np.swapaxes(k, -1, -2) * (1 / np.sqrt(q.shape[-1]) if scale is None else scale)
+    if is_causal:
+        mask = np.tri(*s.shape[-2:], dtype=bool)
+    if mask is not None:
+        s = np.where(mask, s, -np.inf) if mask.dtype.kind == "b" else s + mask
+    top = np.max(s, -1, keepdims=True)
+    e = np.exp(s - np.where(np.isneginf(top), 0, top))
+    total = np.sum(e, -1, keepdims=True)
+    return e / np.where(total == 0, 1, total) @ v
+
+
 def _log_softmax(x: Any, axis: Any = -1) -> Any:
     z = x - np.max(x, axis, keepdims=True, initial=-np.inf)
     return z - np.log(np.sum(np.exp(z), axis, keepdims=True))
@@ -136,6 +160,13 @@ _WRONG: Final = Bad(
     (np.zeros((3, 4)), np.zeros(2, int)),
     ShapeError,
     "expected labels of shape (3,) for the classes along axis 1, got (2,)",
+)
+_ATTENTION: Final = (
+    call(Of(3, 4), Of(5, 4), Of(5, 6)),
+    call(Of(2, 3, 5, 4), Of(2, 3, 5, 4), Of(2, 3, 5, 4), is_causal=True),
+    call(Of(2, 1, 3, 4), Of(3, 5, 4), Of(5, 2), np.arange(15).reshape(3, 5) % 4 < 2),
+    call(Of(2, 3, 4), Of(2, 5, 4), Of(2, 5, 6), np.array([0.0, 1.0, -9.0, -2.0, 0.5], np.float32), scale=0.3),
+    call(Of(2, 6, 3, 4), Of(2, 2, 5, 4), Of(2, 2, 5, 4), np.eye(18, 5).reshape(6, 3, 5) < 1, enable_gqa=True),
 )
 _REDUCTION: Final = Bad(
     (np.zeros(3), np.zeros(3)), ValueError, "reduction must be one of mean, sum, none", {"reduction": "avg"}
@@ -234,6 +265,30 @@ RECORDS: Final = (
         call(Of(3, 40, low=-20, high=20)),
         ulps=8,
         scale=8,
+    ),
+    Record(
+        "scaled_dot_product_attention",
+        "activations",
+        "f",
+        fixed(*_ATTENTION, call(Of(3, 2, 4), Of(3, 5, 4), Of(3, 5, 6), np.zeros((2, 5), bool))),
+        _attention,
+        orders=2,
+        smooth=at(*_ATTENTION),
+        ulps=40,
+        scale=20,
+        errors=(
+            Bad((np.zeros(4), np.zeros((3, 4)), np.zeros((3, 4))), ShapeError, "with at least 2 axes"),
+            Bad((np.zeros((2, 4)), np.zeros((3, 5)), np.zeros((3, 4))), ShapeError, "expected query [.., L, E]"),
+            Bad(
+                (np.zeros((3, 2, 4)), np.zeros((2, 5, 4)), np.zeros((2, 5, 4))),
+                ShapeError,
+                "to be a multiple of those of key and value",
+                {"enable_gqa": True},
+            ),
+            Bad((*[np.zeros((2, 4))] * 3, np.ones((2, 2), bool), 0.0, True), ValueError, "should not be set"),
+            Bad((*[np.zeros((2, 4))] * 3, None, 0.5), ValueError, "dropout_p must be 0, got 0.5"),
+            Bad((*[np.zeros((2, 4))] * 3, np.ones((2, 2), int)), DTypeError, "expected a mask of bools or floats"),
+        ),
     ),
     Record(
         "nll_loss",

@@ -12,7 +12,12 @@ from ..ir import Node, Shape
 from .position import Loop, Position, aligned, resolved
 
 SEARCH: Final = 500  # groups visited at most to prove that a merge makes no cycle
+ROW_BYTES: Final = 16 << 10  # scratch memory of one row: a third of the first cache
 TILE_BYTES: Final = 1 << 18  # rows of a contraction that wait for their passes: a part of the second cache
+MOST_TILE_BYTES: Final = 1 << 20  # long rows may have more, so that a block has `FEW_ROWS`
+MOST_ROWS: Final = 64  # of a block, a power of two: chains of a contraction end with a block
+FEW_ROWS: Final = 16
+ROW: Final = -1  # marks the loop of a nest over rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +52,13 @@ class Group:
     sinks: "list[Sink]" = field(default_factory=list)
     heavy: Node | None = None  # a contraction, scan, scatter or call that shapes the whole kernel
     position: Position = ()  # of the heavy node
+    tiles: list[tuple[Node, Position]] = field(default_factory=list)  # contractions, computed by blocks of whole rows
     passes: list[tuple[Node, Position]] = field(default_factory=list)  # reductions inside, users before sources
     leading: "list[tuple[Loop, ...]]" = field(default_factory=list)  # sets of loops that stay the outermost ones
     tails: list[Node] = field(default_factory=list)  # sums over blocks of rows, which each row is added to
     rows: int = 0  # how many of the outermost loops make the rows that `tails` sum up
     shared: list[Node] = field(default_factory=list)  # what made several kernels one: they read it at the same place
+    nest: "Nest | None" = None  # stages over blocks of rows, which the whole kernel then is
     operations: int = 0
     readers: "set[Group]" = field(default_factory=set)
     merged: "Group | None" = None
@@ -104,6 +111,42 @@ class Group:
         other.merged = self
 
 
+Pattern = tuple["int | None", ...]
+"""For each axis of an array the loop of a nest that it follows: an outer one's number, `ROW`, or None for columns."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Stage:
+    """A group as a stage of a nest.
+
+    `tags`: for its loops that are those of the nest the number of the outer one, or `ROW`. `reduced`: the axes of the
+    contraction's product that are summed and run along loops of the nest, the rows at last, with these loops' tags
+    (none: the rows are its own). `factors`: values
+    that later stages multiply by, computed at the end of each row. `again`: another kernel does this, too, and stores
+    what is held; here all of it is a tile.
+    """
+
+    group: Group
+    tags: dict[Loop, int]
+    reduced: tuple[tuple[int, int], ...] = ()
+    factors: list[tuple[Node, Pattern]] = field(default_factory=list)
+    again: bool = False
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Nest:
+    """Stages that run one after the other for each block of rows.
+
+    `outer`: extents of the loops around; `tiles`: values that only the stages need.
+    """
+
+    outer: tuple[int, ...]
+    rows: int
+    block: int
+    stages: tuple[Stage, ...]
+    tiles: tuple[tuple[Node, Pattern], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Use:
     """A place that needs a node's value: see the module's text."""
@@ -120,9 +163,11 @@ def squeezed(shape: Shape) -> Shape:
 
 
 def block(turns: int, row_bytes: int) -> int:
-    """How many rows of a contraction are computed at a time when passes over them follow: a divisor of `turns`."""
-    most = min(max(TILE_BYTES // row_bytes, 1), 64)
-    return max(d for d in range(1, min(most, turns) + 1) if turns % d == 0)
+    """How many rows of a contraction are computed at a time when passes over them follow; 0 if rows are too long."""
+    rows = MOST_ROWS
+    while rows > FEW_ROWS and rows * row_bytes > TILE_BYTES:
+        rows //= 2
+    return 0 if rows * row_bytes > MOST_TILE_BYTES else min(rows, turns)
 
 
 def matched(first: Group, place: Position, other: Group, position: Position) -> dict[Loop, Loop] | None:
@@ -169,3 +214,23 @@ def reaches(a: Group, b: Group) -> bool:
                 seen.add(r)
                 stack.append(r)
     return False
+
+
+def in_order(groups: Iterable[Group]) -> list[Group]:
+    """The groups with every one before its readers; else in reverse order of their creation, which walks back."""
+    waiting = dict.fromkeys(groups, 0)
+    edges = {g: {r.find() for r in g.readers} - {g} for g in waiting}
+    for readers in edges.values():
+        for r in readers:
+            waiting[r] += 1
+    ready = [g for g in waiting if not waiting[g]]
+    out = []
+    while ready:
+        g = ready.pop()
+        out.append(g)
+        for r in sorted(edges[g], key=lambda r: r.number):
+            waiting[r] -= 1
+            if not waiting[r]:
+                ready.append(r)
+    assert len(out) == len(waiting), "the kernels depend on each other in a cycle"
+    return out

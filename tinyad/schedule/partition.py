@@ -22,7 +22,8 @@ from codegen.loops import BLOCK
 from .. import ir
 from ..ir import ELEMENTARY, ELEMENTWISE, MOVEMENT, REDUCE, Node, Op
 from .contraction import Contraction, contraction
-from .group import Group, Sink, Target, Use, block, matched, reaches
+from .group import ROW_BYTES, Group, Sink, Target, Use, block, in_order, matched, reaches
+from .nests import Decided, nested
 from .position import Loop, Position, current, laid_over, resolved
 from .tails import share_rows
 from .through import THROUGH, repeats, unknown, writes_row
@@ -33,12 +34,10 @@ PLACES: Final = 4  # needed in more places than this, a value is stored (in 4 ti
 LOAD: Final = 4  # cost of reading a stored value again, in units of an addition
 STORE: Final = 24  # cost of writing and first reading it
 AGAIN_ROW: Final = 3  # what computing a value again in another pass over a row may cost before it is kept in scratch
-ROW_BYTES: Final = 16 << 10  # scratch memory of one row: a third of the first cache
 CACHE: Final = 1 << 20  # bytes that stay in the second cache
 SERIAL: Final = 1 << 14  # elements from which several threads are faster than one
 THREADS: Final = 4  # turns of the outermost loops from which these keep the threads busy
 VECTORS: Final = 64  # elements of the outermost loops that run side by side
-TILE_ROWS: Final = 8  # fewer rows at a time make a contraction inefficient
 
 _COST: Final[dict[Op, int]] = {
     **dict.fromkeys(ELEMENTWISE, 1),
@@ -160,7 +159,8 @@ class _Partitioner:
             self.stored[id(p)] = p
             reason = self.reasons.get(key, "inside")
             self.reasons[key] = f"{reason}; summed {BLOCK} rows at a time by the kernel that has them"
-        order = _in_order(groups)
+        decided = Decided(self.uses, self.contractions, self.scratch, self.stored, self.forced, self.reasons)
+        order = nested(in_order(groups), decided)
         return Partition(order, self.stored, self.views, self.contractions, self.scratch, partial, self.reasons)
 
     def _why_stored(self, n: Node) -> str | None:
@@ -201,7 +201,8 @@ class _Partitioner:
                 return None
         if len(groups) > 1:
             cost += self.loads[id(n)]
-        if (cost - LOAD) * times > cost + STORE:
+        read = sum(0 if id(u.context) in self.contractions else LOAD * u.times for u in uses)
+        if cost * times - read > cost + STORE:  # contractions load their factors either way
             kernels = "1 kernel needs" if len(groups) == 1 else f"{len(groups)} kernels need"
             return f"stored: {kernels} each element {times:.3g} times, {cost:.3g} operations each"
         if any(g.operations >= self.cap for g in groups):
@@ -282,11 +283,14 @@ class _Partitioner:
         outer = [current(first.position)[i] for i in rows]
         loops = resolved(first.group.loops)
         depth = sum(len(axis) for i, axis in enumerate(current(first.position)) if i not in row)
-        if not depth or outer[-1][-1] is not loops[depth - 1]:
+        if not depth or outer[-1][-1] not in loops[:depth]:
             return ()
-        turns = loops[depth - 1].extent
+        others = (current(p) for _, p in first.group.tiles)
+        if any(sum(not v.inner for axis in p for v in axis) != depth for p in others):
+            return ()
+        turns = outer[-1][-1].extent
         size = math.prod(n.shape[i] for i in row) * n.dtype.itemsize
-        return row if block(turns, size) >= min(turns, TILE_ROWS) else ()
+        return row if block(turns, size) else ()
 
     def _fits(self, n: Node, uses: list[Use], group: Group) -> bool:
         """Whether `group` can compute `n` once for every turn of some of its outermost loops (or of all of them).
@@ -303,7 +307,7 @@ class _Partitioner:
             return False
         domain = group.domain
         if id(n) in self.contractions or n.op is Op.SCAN:
-            alone = not group.heavy and not group.passes and all(u.context is None for u in uses)
+            alone = not group.heavy and not group.tiles and not group.passes and all(u.context is None for u in uses)
             return alone and depth == len(domain) and (n.op is not Op.SCAN or all(len(a) < 2 for a in position))
         if n.op in REDUCE:
             return group.heavy is None
@@ -316,7 +320,7 @@ class _Partitioner:
         outside for several threads. Without any loop outside, what is inside runs on one thread: little work only.
         """
         order = group.led_by(loops)
-        if order is None or (group.heavy and order != group.loops):
+        if order is None or ((group.heavy or group.tiles) and order != group.loops):
             return False
         inside = math.prod(loop.extent for loop in order[len(loops) :])
         if order and not loops:
@@ -430,7 +434,10 @@ class _Partitioner:
         g.operations += n.op not in MOVEMENT
         if id(n) in self.contractions:
             assert p is not None
-            g.heavy, g.position = n, p
+            if id(n) in self.scratch:
+                g.tiles.append((n, p))
+            else:
+                g.heavy, g.position = n, p
             for factor in self.contractions[id(n)].product.src:
                 packed = factor.src[0].size / factor.size if factor.op is Op.EXPAND else 1.0
                 self._use(factor, Use(g, n, None, packed))
@@ -471,11 +478,12 @@ class _Partitioner:
             found: list[tuple[Group, Position]] = []
             for group, position in places:
                 g = group.find()
-                if g.heavy is not None or any(g is other.find() for other, _ in found):
+                if g.heavy is not None or g.tiles or any(g is other.find() for other, _ in found):
                     continue
                 for i, (other, place) in enumerate(found):
                     first = other.find()
-                    if first is g or first.heavy is not None or first.operations + g.operations > self.cap:
+                    shaped = first.heavy is not None or first.tiles
+                    if first is g or shaped or first.operations + g.operations > self.cap:
                         continue
                     if self._merge(first, place, g, position, n, reorder):
                         break
@@ -500,26 +508,6 @@ class _Partitioner:
         first.absorb(other, pairs)
         first.shared.append(n)
         return True
-
-
-def _in_order(groups: list[Group]) -> list[Group]:
-    """The groups with every one before its readers; else in reverse order of their creation, which walks back."""
-    waiting = dict.fromkeys(groups, 0)
-    edges = {g: {r.find() for r in g.readers} - {g} for g in groups}
-    for readers in edges.values():
-        for r in readers:
-            waiting[r] += 1
-    ready = [g for g in groups if not waiting[g]]
-    out = []
-    while ready:
-        g = ready.pop()
-        out.append(g)
-        for r in sorted(edges[g], key=lambda r: r.number):
-            waiting[r] -= 1
-            if not waiting[r]:
-                ready.append(r)
-    assert len(out) == len(groups), "the kernels depend on each other in a cycle"
-    return out
 
 
 def strip(order: Sequence[Node]) -> int:

@@ -65,7 +65,7 @@ def share_rows(
     writer = {id(s.node): (g.find(), s.position) for g in groups for s in g.sinks if s.target.into is s.node}
     partial: dict[int, Node] = {}
     for h in groups:
-        if h.heavy is not None or not h.passes or not h.loops or h.tails:
+        if h.heavy is not None or h.tiles or not h.passes or not h.loops or h.tails:
             continue
         first = _first(h, uses)
         sums = [p for n in first if (p := blocked(n)) is not None]
@@ -129,7 +129,7 @@ def _candidates(
             found.update((u.group.find(), None) for u in uses[id(r.node)])
             if id(r.node) in writer:
                 found[writer[id(r.node)][0]] = None
-    return [g for g in found if g is not h and g.heavy is None and not g.tails]
+    return [g for g in found if g is not h and g.heavy is None and not g.tiles and not g.tails]
 
 
 def _goes_along(

@@ -1,0 +1,154 @@
+"""Selections around a contraction that leave some of its terms without effect, for `codegen.loops.Contract.domain`.
+
+A factor ``where(c, x, 0)`` is zero where c is false; a result that is only read as ``where(c, f(acc), y)`` is not used
+there. Where c compares positions (IOTA), the contraction is told.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from codegen.conditions import implied
+from codegen.index import Index
+
+from ..canonical import Parameter
+from ..ir import ELEMENTWISE, MOVEMENT, Node, Op
+from ..schedule.group import Group, squeezed
+from .movement import THROUGH
+from .walk import Lowering
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """The bool node `test` is `wanted` at `index` wherever a term counts."""
+
+    test: Node
+    wanted: bool
+    index: tuple[Index, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """What becomes of a contraction's results element by element before anything else reads them: `top`, at `index`.
+
+    `axes`: the axis of `top` that each axis of the contraction is.
+    """
+
+    top: Node
+    index: tuple[Index, ...]
+    axes: tuple[int, ...]
+
+
+class Readers:
+    """Who reads the values that a kernel computes from a contraction."""
+
+    def __init__(self, state: Lowering, group: Group, heavy: Node) -> None:
+        self.state = state
+        self.ends = {id(s.node) for s in group.sinks} | {id(n) for n, _ in group.passes}
+        self.of: dict[int, list[Node]] = {}
+        self.known: dict[int, set[Index]] = {}
+        seen: set[int] = set()
+        stack = [*(s.node for s in group.sinks), *(n for n, _ in group.passes)]
+        while stack:
+            n = stack.pop()
+            if id(n) in seen or n is heavy or state.is_loaded(n) or id(n) in state.ready:
+                continue
+            seen.add(id(n))
+            for s in n.src:
+                self.of.setdefault(id(s), []).append(n)
+                stack.append(s)
+    def finished(self, heavy: Node, idx: tuple[Index, ...]) -> Path:
+        """The elementwise work on each result of `heavy`, at `idx`, up to where several read it."""
+        n, axes = heavy, tuple(range(len(heavy.shape)))
+        while id(n) not in self.ends and len(self.of.get(id(n), ())) == 1:
+            (reader,) = self.of[id(n)]
+            at = _at(reader, n, idx)
+            if at is None:
+                break
+            if reader.op is Op.RESHAPE:
+                kept = [i for i, m in enumerate(reader.shape) if m != 1]
+                moved = dict(zip([i for i, m in enumerate(n.shape) if m != 1], kept))
+                axes = tuple([moved.get(i, 0) for i in axes])
+            n, idx = reader, at
+        return Path(n, idx, axes)
+
+    def unused(self, n: Node, idx: tuple[Index, ...]) -> set[Index]:
+        """Inequalities without which nobody reads `n` at `idx`: what all its readers have in common."""
+        if id(n) in self.known:
+            return self.known[id(n)]
+        self.known[id(n)] = set()
+        if id(n) in self.ends:
+            return set()
+        common: set[Index] | None = None
+        for reader in self.of.get(id(n), ()):
+            at = _at(reader, n, idx)
+            if at is None:
+                return set()
+            found = self.unused(reader, at)
+            if reader.op is Op.WHERE and reader.src[0] is not n:
+                found = found.union(inequalities(self.state, [Condition(reader.src[0], reader.src[1] is n, at)]))
+            common = found if common is None else common & found
+            if not common:
+                break
+        self.known[id(n)] = common or set()
+        return self.known[id(n)]
+
+
+def _at(reader: Node, n: Node, idx: tuple[Index, ...]) -> tuple[Index, ...] | None:
+    """Where `reader` has the element that it makes of `n` at `idx`; None if it is no such element."""
+    if reader.op in ELEMENTWISE:
+        return idx
+    if reader.op is not Op.RESHAPE or squeezed(reader.shape) != squeezed(n.shape):
+        return None
+    kept = iter([e for e, m in zip(idx, n.shape) if m != 1])
+    return tuple([Index({}) if m == 1 else next(kept) for m in reader.shape])
+
+
+def zeros(state: Lowering, n: Node, idx: tuple[Index, ...]) -> Iterator[Condition]:
+    """Conditions without which the factor `n` is zero at `idx`."""
+    while True:
+        if n.op in (Op.RESHAPE, Op.EXPAND, Op.PERMUTE):
+            n, idx, _ = next(THROUGH[n.op](state, n, idx, None))
+        elif n.op is Op.NEG:
+            n = n.src[0]
+        elif n.op is Op.MUL and any(s.op is Op.CONST for s in n.src):
+            factor, rest = n.src if n.src[0].op is Op.CONST else n.src[::-1]
+            if not isinstance(factor.arg, Parameter) and not math.isfinite(factor.arg):
+                return
+            n = rest
+        elif n.op is Op.WHERE and (_is_zero(n.src[1]) or _is_zero(n.src[2])):
+            wanted = _is_zero(n.src[2])
+            yield Condition(n.src[0], wanted, idx)
+            n = n.src[1 if wanted else 2]
+        else:
+            return
+
+
+def _is_zero(n: Node) -> bool:
+    return n.op is Op.CONST and not isinstance(n.arg, Parameter) and n.arg == 0
+
+
+def inequalities(state: Lowering, conditions: Iterable[Condition]) -> list[Index]:
+    """What the conditions say of the loops that are open."""
+    found: dict[Index, None] = {}
+    for c in conditions:
+        if _is_of_positions(c.test):
+            with state.draft():
+                found.update(dict.fromkeys(implied(state.value(c.test, c.index), c.wanted)))
+    return [e for e in found if e.bounds[0] < 0]
+
+
+def _is_of_positions(n: Node) -> bool:
+    """Whether a value is made of positions and constants alone."""
+    seen: set[int] = set()
+    stack = [n]
+    while stack:
+        n = stack.pop()
+        if id(n) not in seen:
+            seen.add(id(n))
+            if n.op not in ELEMENTWISE and n.op not in MOVEMENT and n.op not in (Op.IOTA, Op.CONST):
+                return False
+            stack.extend(n.src)
+    return True
