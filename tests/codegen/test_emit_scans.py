@@ -157,7 +157,7 @@ def test_scans_of_any_order_are_vectors_and_others_go_abreast() -> None:
 def test_threads_keep_off_each_others_columns() -> None:
     """What goes down columns is few wide ranges, and so few columns that threads would share their lines are one."""
     (scan,) = compiled(scan_kernel(F32, "sum", 1000, 1000, 0)).functions
-    assert scan.few % 16 == 0 and threads._cut(scan, 2) == (2, scan.few)
+    assert scan.few and scan.grain % 16 == 0 and threads._cut(scan, 2) == (2, scan.grain)
     (narrow,) = compiled(scan_kernel(F32, "sum", 1000, 16, 0)).functions
     assert threads._cut(narrow, 2)[0] == 1
     (rows,) = compiled(scan_kernel(F32, "sum", 1000, 16, 1)).functions
