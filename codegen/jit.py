@@ -43,7 +43,9 @@ SIGNATURE: Final = ctypes.CFUNCTYPE(
 )
 if hasattr(os, "register_at_fork"):  # LLVM must be at rest when a process is copied
     os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
-COLUMNS: Final = 32  # columns that a thread's range is a multiple of: whole cache lines
+LINE: Final = 64  # bytes of a cache line
+COLUMNS: Final = 32  # columns that a thread's range is a multiple of: whole cache lines,
+APART: Final = 512  # and where threads share lines between them, so many that they seldom meet there
 LIMIT: Final = 4096  # kernels kept in memory; the oldest go first
 ENTRY: Final = "kernel"  # the name every kernel's function is compiled under: names are no part of code
 
@@ -321,8 +323,20 @@ def _grain(part: Kernel, t: Target, few: bool) -> int:
     found = ranged(part.body)
     if not isinstance(found, Loop) or part.partials:
         return 1
+    if few and not _owns_lines(found):
+        return APART
     lanes = lanes_for(found, t)
     return COLUMNS if few and (lanes > 1 or is_crossed(found)) else lanes
+
+
+def _owns_lines(loop: Loop) -> bool:
+    """Whether what surrounds a loop moves what this updates by whole cache lines."""
+    for s in statements(loop.body):
+        if isinstance(s, Update):
+            steps = [c for a, c in s.index.terms.items() if a is not loop.var]
+            if any(c * s.buffer.type.bytes % LINE for c in steps):
+                return False
+    return True
 
 
 def clear() -> None:

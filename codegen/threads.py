@@ -30,7 +30,8 @@ from .pool import ENTRIES, MOST, SLEEPERS, STATE_BYTES, pool_text
 LEAST: Final = 8_000  # nanoseconds of work below which even a spinning worker is no help
 SLOWEST: Final = 100_000  # nanoseconds of waking that are believed: more was measured while other processes ran
 CHUNK: Final = 8_000  # nanoseconds of work in a chunk, about
-CHUNKS: Final = 128  # of one round at most: enough for an even load
+EACH: Final = 16  # chunks for each thread at most: enough for an even load, and long enough to go through memory well
+CHUNKS: Final = 128  # of one round at most
 GRAIN: Final = 64  # iterations that chunks are multiples of, where there are many: whole vectors, whole cache lines
 _SYNCHRONOUS: Final = {"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP"}
 _P, _I = ctypes.c_void_p, ctypes.c_int64
@@ -162,7 +163,7 @@ def _cut(function: Function, threads: int) -> tuple[int, int]:
     """Into how many chunks the outer range goes, and of which number of iterations each is a multiple."""
     if function.few:
         return min(threads, -(-function.outer // function.grain)), function.grain
-    chunks = min(max(function.work // CHUNK, 4), CHUNKS)
+    chunks = min(max(function.work // CHUNK, 4), EACH * threads, CHUNKS)
     grain = GRAIN if function.outer >= 2 * GRAIN * chunks else function.grain
     return min(chunks, -(-function.outer // grain)), grain
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from kernel_tools import ABSENT, NUMPY, buffer, column_tree, execute, kernel, row_tree, same_bits, sample
+from kernel_tools import ABSENT, NUMPY, buffer, column_tree, compiled, execute, kernel, row_tree, same_bits, sample
 
 from codegen import jit
 from codegen.index import ZERO, Var, flatten, of
@@ -221,3 +221,24 @@ def test_squares_need_no_gather() -> None:
     body = jit.compile_kernel(made, jit.target("x86-64-v4")).llvm
     square = body[body.index("\nsquare") : body.index("\ncolumn")]
     assert "shufflevector" in square and "gather" not in square
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (1, 16), (1, 33), (1, 9000), (40, 8)], ids=str)
+@pytest.mark.parametrize("type", [F32, F64, F16], ids=str)
+def test_extrema_meet_nan_wherever_it_is(type: Type, shape: tuple[int, int]) -> None:
+    places = sorted({0, 1, shape[1] // 2, shape[1] - 1})
+    for tree in ("row", "column"):
+        k = full_reduction(type, *shape, tree, ("max", "min"))
+        for place in places:
+            for nan in (np.nan, -np.nan):
+                source = sample(type, shape)
+                source[-1, place] = nan
+                results = [np.zeros(1, NUMPY[type]) for _ in range(2)]
+                execute(k, source, *results)
+                assert all(np.isnan(r[0]) for r in results)
+
+
+def test_extrema_are_one_short_chain() -> None:
+    """The larger element in one instruction and NaN beside it: no sum of the two that would carry NaN on."""
+    asm = compiled(full_reduction(F32, 1, 4000, "row", ("max",)), "x86-64-v4").asm
+    assert "vrangeps" in asm and "vaddps" not in asm and "vaddss" not in asm

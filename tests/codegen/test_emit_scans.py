@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from kernel_tools import NUMPY, buffer, execute, kernel, same_bits, sample
+from kernel_tools import NUMPY, buffer, compiled, execute, kernel, same_bits, sample
 
-from codegen import jit
+from codegen import jit, threads
 from codegen.index import Datum, Index, Var, flatten, of
 from codegen.loops import Advance, Carry, Check, Const, Load, Loop, Store, Update
 from codegen.ranges import extent as outer_extent
@@ -124,3 +124,41 @@ def test_disjoint_updates_may_be_split() -> None:
     want = result + np.float32(1)
     execute(k, result, splits=(7, 33))
     assert same_bits(result, want)
+
+
+@pytest.mark.parametrize("n", [15, 16, 50, 128])
+@pytest.mark.parametrize("rows", [1, 4, 7])
+@pytest.mark.parametrize("op", ["sum", "max"])
+@pytest.mark.parametrize("type", [F32, F64, I32, I64], ids=str)
+def test_rows_of_scans(type: Type, op: str, rows: int, n: int) -> None:
+    source, result = sample(type, (rows, n)), np.zeros((rows, n), NUMPY[type])
+    if type.kind == "f" and op == "max":
+        source[-1, n // 2] = np.nan
+    execute(scan_kernel(type, op, rows, n, 1), source, result, splits=(2, 5))
+    with np.errstate(all="ignore"):
+        assert same_bits(result, SCAN[op].accumulate(source, axis=1, dtype=source.dtype))
+
+
+def test_zeros_of_a_running_maximum() -> None:
+    source, result = np.full((1, 40), -0.0, np.float32), np.ones((1, 40), np.float32)
+    source[0, 20] = 0.0
+    execute(scan_kernel(F32, "max", 1, 40, 1), source, result)
+    assert list(np.signbit(result[0])) == [True] * 20 + [False] * 20
+
+
+def test_scans_of_any_order_are_vectors_and_others_go_abreast() -> None:
+    x86 = "x86-64-v4"
+    assert compiled(scan_kernel(I32, "sum", 8, 1000, 1), x86).asm.count("%zmm") > 8
+    rows = compiled(scan_kernel(F32, "sum", 8, 1000, 1), x86).asm
+    alone = compiled(scan_kernel(F32, "sum", 3, 1000, 1), x86).asm
+    assert "%zmm" not in rows and rows.count("vaddss") == 4 + alone.count("vaddss")
+
+
+def test_threads_keep_off_each_others_columns() -> None:
+    """What goes down columns is few wide ranges, and so few columns that threads would share their lines are one."""
+    (scan,) = compiled(scan_kernel(F32, "sum", 1000, 1000, 0)).functions
+    assert scan.few and scan.grain % 16 == 0 and threads._cut(scan, 2) == (2, scan.grain)
+    (narrow,) = compiled(scan_kernel(F32, "sum", 1000, 16, 0)).functions
+    assert threads._cut(narrow, 2)[0] == 1
+    (rows,) = compiled(scan_kernel(F32, "sum", 1000, 16, 1)).functions
+    assert threads._cut(rows, 2)[0] == 2

@@ -7,6 +7,7 @@ import pytest
 from test_compose import both
 
 import tinyad as ad
+from tinyad.schedule import tails
 
 RNG = np.random.default_rng(0)
 
@@ -64,3 +65,15 @@ def test_integers_and_halves(monkeypatch: pytest.MonkeyPatch) -> None:
 
     both(monkeypatch, f, RNG.integers(-100, 100, (512, 20), np.int32))
     both(monkeypatch, f, RNG.standard_normal((512, 20)).astype(np.float16))
+
+
+def test_kernels_that_only_reduce_rows_sum_up_columns_of_what_no_cache_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    def f(x: ad.Tensor):
+        return x.mean(1), x.var(1), x.mean(0), x.var(0)
+
+    x = ad.tensor(arrays((512, 40))[0])
+    assert "rows at a time" not in ad.schedule(*f(x)).explain()
+    monkeypatch.setattr(tails, "FAR", 0)
+    y = ad.tensor(arrays((544, 40))[0])
+    assert "rows at a time" in ad.schedule(*f(y)).explain()
+    both(monkeypatch, f, *arrays((576, 40)))

@@ -1,0 +1,78 @@
+"""What is fetched before it is read: by which pass, and never by what has no need of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from kernel_tools import buffer, compiled, execute, kernel
+
+from codegen.ahead import fetches
+from codegen.index import Var, of
+from codegen.loops import Accumulator, Apply, Kernel, Load, Loop, Reduce, Result, Stmt, Store
+from codegen.scalar import F32
+
+
+def softmax(rows: int, n: int, passes: int) -> Kernel:
+    """The first `passes` of: the maximum of a row, the sum of exponentials, their quotients."""
+    x, y, z = buffer(F32, rows * n), buffer(F32, rows, "out"), buffer(F32, rows * n, "out")
+    i, j, k, m = Var(rows, "i"), Var(n, "j"), Var(n, "k"), Var(n, "m")
+
+    def shifted(var: Var, top: Result) -> list[Stmt]:
+        a = Load(F32, x, of(i) * n + of(var))
+        d = Apply("sub", F32, (a, top))
+        return [a, d, Apply("exp", F32, (d,))]
+
+    a = Load(F32, x, of(i) * n + of(j))
+    first = Reduce((j,), [a], (Accumulator("max", F32, a),))
+    top = Result(F32, first)
+    body: list[Stmt] = [first, top]
+    value = top
+    if passes > 1:
+        inner = shifted(k, top)
+        second = Reduce((k,), inner, (Accumulator("sum", F32, inner[-1]),))
+        value = Result(F32, second)
+        body += [second, value]
+    if passes > 2:
+        inner = shifted(m, top)
+        quotient = Apply("div", F32, (inner[-1], value))
+        body.append(Loop(m, [*inner, quotient, Store(z, of(i) * n + of(m), quotient)]))
+    body.append(Store(y, of(i), value))
+    return kernel([Loop(i, body)], x, y, z)
+
+
+@pytest.mark.parametrize(("passes", "carrier"), [(1, None), (2, 1), (3, 1)])
+def test_a_later_pass_that_does_not_store_fetches_the_next_row(passes: int, carrier: int | None) -> None:
+    (loop,) = softmax(8, 1000, passes).body
+    assert isinstance(loop, Loop)
+    reduces = [s for s in loop.body if isinstance(s, Reduce)]
+    found = fetches(loop)
+    assert list(found) == ([] if carrier is None else [id(reduces[carrier])])
+    for ((_, e),) in found.values():
+        assert (e.coefficient(loop.var), e.const) == (1000, 1000)
+
+
+def test_short_rows_are_not_fetched() -> None:
+    (loop,) = softmax(8, 100, 3).body
+    assert isinstance(loop, Loop) and not fetches(loop)
+
+
+def test_fetching_touches_nothing() -> None:
+    """The row after the last one lies behind a page that must not be touched."""
+    k = softmax(5, 1000, 3)
+    assert "prefetch" in compiled(k, "x86-64-v4").asm and "prefetch" not in compiled(softmax(5, 1000, 1)).asm
+    x = np.random.default_rng(0).standard_normal((5, 1000)).astype(np.float32)
+    sums, out = np.zeros(5, np.float32), np.zeros_like(x)
+    execute(k, x, sums, out)
+    assert np.allclose(out.sum(1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [256, 8192])
+def test_rows_of_columns_are_fetched_where_no_cache_holds_them(rows: int) -> None:
+    columns = 4096
+    x, y = buffer(F32, rows * columns), buffer(F32, columns, "out")
+    i, j = Var(columns, "i"), Var(rows, "j")
+    a = Load(F32, x, of(j) * columns + of(i))
+    r = Reduce((j,), [a], (Accumulator("sum", F32, a),), "column")
+    total = Result(F32, r)
+    k = kernel([Loop(i, [r, total, Store(y, of(i), total)])], x, y)
+    assert ("prefetch" in compiled(k).asm) == (rows == 8192)
