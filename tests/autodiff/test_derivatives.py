@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -9,6 +10,7 @@ from tinyad import ir
 from tinyad.autodiff import gradient, partials
 from tinyad.autodiff.check import check_derivatives, check_linear
 from tinyad.autodiff.partials import ADJOINT, BLOCKED, PARTIALS, SPECIAL, VARIABLE, WEIGHTS
+from tinyad.autodiff.special import digamma
 from tinyad.interpret import interpret
 from tinyad.ir import FLOAT64, Node, Op
 
@@ -110,3 +112,16 @@ def test_float32_and_float16_cotangents_keep_their_dtype() -> None:
         (g,) = gradient([y], [x], [ir.const(1.0, FLOAT64, y.shape)])
         assert g is not None and g.dtype is dtype
         assert interpret([g], {x: np.array([1, 3, 2], dtype)})[0].tolist() == [0, 1, 0]
+
+
+def test_digamma_to_third_order_at_half_integers() -> None:
+    """Reflected by the tangent, all but infinite there, it would lose the third derivative."""
+    x = np.array([-0.5, -7.5, -0.3, 0.5, 2.5])
+    leaf = ir.input(x.shape, FLOAT64)
+    y = digamma(leaf)
+    for n in range(1, 4):
+        (g,) = gradient([y], [leaf], [ir.const(1.0, FLOAT64, x.shape)])
+        assert g is not None
+        y = g
+        want = [float(mpmath.psi(n, v)) for v in x]
+        np.testing.assert_allclose(interpret([y], {leaf: x})[0], want, rtol=1e-12)

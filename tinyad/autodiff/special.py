@@ -41,8 +41,8 @@ def _polynomial(x: Node, coefficients: tuple[float, ...]) -> Node:
 def digamma(a: Node) -> Node:
     """ψ(a) = Γ'(a) / Γ(a): -inf at 0, NaN at -1, -2, ...
 
-    a < 1/2 is reflected, ψ(a) = ψ(1 - a) - π cos πa / sin πa; y < 10 is moved up, ψ(y) = ψ(y + 10) - Σ 1/(y + k), the sum
-    being P'/P for P = y (y + 1) ... (y + 9). Selections depend on `a` alone, and both sides of each are ψ: so the
+    a < 1/2 is reflected, ψ(a) = ψ(1 - a) - π cos πa / sin πa; y < 10 is moved up, ψ(y) = ψ(y + 10) - Σ 1/(y + k), the
+    sum being P'/P for P = y (y + 1) ... (y + 9). Selections depend on `a` alone, and both sides of each are ψ: so the
     derivatives of this are those of ψ (tested to the third; each loses about one decimal digit).
     """
     if a.dtype is FLOAT16:
