@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from kernel_tools import NUMPY, buffer, compiled, execute, kernel, row_tree, same_bits, sample
@@ -13,6 +15,7 @@ from codegen.index import ZERO, Datum, Index, Var, flatten, of
 from codegen.loops import Accumulator, Apply, Check, Const, Kernel, Load, Loop, Reduce, Result, Store, Update
 from codegen.parts import parts
 from codegen.scalar import B1, F16, F32, F64, I32, I64, Type
+from codegen.target import level
 
 SHAPES = (
     (1, 1 << 16), (1, 100_001), (1, 32 * 16 * 64), (2, 40_000), (3, 16 * 32 * 40), (64, 1000), (70, 1001), (100, 512),
@@ -135,3 +138,11 @@ def test_losses_of_tensors_are_cut() -> None:
     assert len(plan) == 1
     assert len(parts(plan.steps[0].lowered.kernel)) == 2
     assert np.isclose(float(loss), np.square(x.astype(np.float64) - 0.5).mean())
+
+
+@pytest.mark.parametrize(("op", "mib", "narrow"), [("sum", 256, True), ("sum", 8, False), ("max", 256, False)])
+def test_sums_of_far_memory_load_half_as_much_at_a_time(op: str, mib: int, narrow: bool) -> None:
+    target = replace(level("x86-64-v4", "x86_64-unknown-linux-gnu"), cache_bytes=32 << 20)
+    asm = compiled(sums(F32, 1, mib << 18, op), target).asm
+    first = asm[: asm.index("retq")]
+    assert ("%zmm" in first) != narrow and ("%ymm" in first or not narrow)
