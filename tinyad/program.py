@@ -27,15 +27,19 @@ _new: Final = object.__new__
 _ref: Final = weakref.ref
 
 
+KEPT: Final = 1 << 16  # bytes of memory of its own that a kernel keeps from call to call
+
+
 class _Kernel:
     """A step ready to run: its table of pointers, in which only `moving` entries change from call to call.
 
-    `large`: of several parts, with memory of its own or worth several threads; the others are called without asking.
+    `large`: worth several threads, or in need of much memory of its own. Others keep what they need, since a program
+    runs one call at a time, and are called without asking, each of their `calls` with all of its range.
     """
 
     __slots__ = (
-        "allocates", "call", "code", "keep", "large", "moving", "outer", "params", "releases", "replaces", "table",
-        "table_at", "threads",
+        "allocates", "calls", "code", "keep", "large", "moving", "params", "releases", "replaces", "table", "table_at",
+        "threads",
     )  # fmt: skip
 
     def __init__(self, step: Any, code: Any, c: Canonical, fixed: dict[int, Buffer]) -> None:
@@ -54,22 +58,26 @@ class _Kernel:
         params = (ctypes.c_uint64 * len(bits))(*bits)
         self.table, self.table_at = table, ctypes.addressof(table)
         self.params = ctypes.addressof(params)
-        first = code.functions[0]
-        self.code, self.call, self.outer = code, first.call, first.outer
-        alone = len(code.functions) == 1 and not code.shared and not code.scratch
-        self.large = not alone or threads.shares(code) > 1
-        self.threads = threads
+        self.code, self.threads = code, threads
+        self.calls = tuple([(function.call, function.outer) for function in code.functions])
+        needed = threads.memory(code)
+        self.large = threads.shares(code) > 1 or needed > KEPT
         self.allocates, self.releases, self.replaces = step.allocates, step.releases, step.replaces
-        self.keep = params
+        self.keep = params, None if self.large or not needed else self._place(needed)
+
+    def _place(self, needed: int) -> Buffer:
+        """Memory of its own, entered in the table."""
+        scratch = workspace(needed)
+        for i, address in enumerate(self.code.more(scratch.address), self.code.entries):
+            self.table[i] = address
+        return scratch
 
     def run(self, status_at: int) -> None:
         """A call of a large kernel, on as many threads as are of use."""
-        code = self.code
-        if needed := self.threads.memory(code):
-            scratch = workspace(needed)
-            for i, address in enumerate(code.more(scratch.address), code.entries):
-                self.table[i] = address
-        self.threads.call(code, self.table_at, self.params, status_at)
+        needed = self.threads.memory(self.code)
+        scratch = self._place(needed) if needed else None
+        self.threads.call(self.code, self.table_at, self.params, status_at)
+        del scratch
 
 
 class Program:
@@ -151,9 +159,14 @@ class Program:
         self._status = ctypes.c_int32(0)
         self._status_at = ctypes.addressof(self._status)
         self._outputs: list[tuple[int, Shape, DType, Any, tuple[Any, int], bool]] = []
+        self._shapes = list(plan.places)  # arrays that are results are made in the shape of the first of them
+        fresh = {place for step in plan.steps for place in step.allocates}
         for (place, shape), y, at in zip(plan.results, ys, c.roots, strict=True):
             site = y.site
-            plain = plan.places[place][0] == shape and place not in cells and 0 not in shape
+            if place in fresh:
+                fresh.remove(place)
+                self._shapes[place] = shape, y.dtype
+            plain = self._shapes[place][0] == shape and place not in cells and 0 not in shape
             self._outputs.append((place, shape, y.dtype, site, (plan, at), plain))
         self._line = next((line for y in ys if (line := line_of(y))), None)
         self._single = structure == pytree.LEAF
@@ -183,7 +196,7 @@ class Program:
             if kernels is None:
                 places = self._run(places)
             else:
-                shapes = self.plan.places
+                shapes = self._shapes
                 for k in kernels:
                     for p in k.allocates:
                         places[p] = empty(*shapes[p])
@@ -198,7 +211,8 @@ class Program:
                     if k.large:
                         k.run(self._status_at)
                     else:
-                        k.call(k.table_at, k.params, 0, k.outer, self._status_at)
+                        for call, outer in k.calls:
+                            call(k.table_at, k.params, 0, outer, self._status_at)
                     if self._status.value:
                         self._status.value = 0
                         self._run(self._leaves_of(places))  # raises the IndexError with its line
