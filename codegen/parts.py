@@ -159,9 +159,8 @@ def _cut(kernel: Kernel) -> tuple[Kernel, ...]:
     halves = _Halves({})
     pieces = _pieces(halves.outermost(kernel.body), halves.partials)
     used = [set(buffers(piece)) for piece in pieces]
-    shared = {
-        b: Buffer(b.type, b.size, "shared", b.name) for b in kernel.scratch if sum(b in found for found in used) > 1
-    }
+    passed = set().union(*map(_read_first, pieces))
+    shared = {b: Buffer(b.type, b.size, "shared", b.name) for b in kernel.scratch if b in passed}
     cells: dict[int, Buffer] = {}
     bodies = []
     before: list[Stmt] = []
@@ -180,6 +179,15 @@ def _cut(kernel: Kernel) -> tuple[Kernel, ...]:
             k = Kernel(kernel.name, kernel.buffers, kernel.params, body, private, True, common, partials)
             out.append(k)
     return tuple(out)
+
+
+def _read_first(piece: Sequence[Stmt]) -> set[Buffer]:
+    """The buffers of which a piece reads what one before it wrote. What it writes first is its own, for each thread."""
+    first: dict[Buffer, Stmt] = {}
+    for s in statements(piece):
+        if isinstance(s, (Load, Store, Update)):
+            first.setdefault(s.buffer, s)
+    return {b for b, s in first.items() if not isinstance(s, Store)}
 
 
 def _pieces(body: Sequence[Stmt], partials: dict[int, tuple[Buffer, ...]]) -> list[list[Stmt]]:

@@ -46,7 +46,8 @@ def test_code_is_generated_beside_other_users_of_llvm() -> None:
     assert done == [expected]
 
 
-def test_the_number_of_workers_does_not_show() -> None:
+def test_the_number_of_workers_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jit, "_disk", None)
     wanted = [Wanted(powers(k)) for k in (1, 2, 3, 4, 2)]
     found = []
     for workers in (1, 3):

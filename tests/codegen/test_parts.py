@@ -146,3 +146,13 @@ def test_sums_of_far_memory_load_half_as_much_at_a_time(op: str, mib: int, narro
     asm = compiled(sums(F32, 1, mib << 18, op), target).asm
     first = asm[: asm.index("retq")]
     assert ("%zmm" in first) != narrow and ("%ymm" in first or not narrow)
+
+
+def test_tiles_of_several_nests_are_no_threads_but_its_own() -> None:
+    """Blocks of rows and the rest of the rows are two parts that use one tile, each for itself: threads that shared it
+    would overwrite each other's rows."""
+    x, w = (ad.tensor(np.ones(shape, np.float32)) for shape in ((360, 512), (512, 10)))
+    (step,) = ad.schedule((x @ w + 1).argmax(-1))
+    assert step.lowered.kernel.scratch
+    code = compiled(step.lowered.kernel)
+    assert len(code.functions) == 2 and code.shared == 0 and code.scratch
