@@ -112,11 +112,12 @@ def use_threads(threads: int) -> None:
 def size() -> int:
     """The number of threads a large kernel runs on."""
     global _size
-    if not _size:
+    found = _size  # read once: another thread may set it to 0
+    if not found:
         triple = jit.target().triple
         native = triple.startswith("x86_64") and "linux" in triple
-        _size = min(_wanted or available(), MOST) if native else 1
-    return _size
+        _size = found = min(_wanted or available(), MOST) if native else 1
+    return found
 
 
 def pool() -> Pool | None:
@@ -138,14 +139,14 @@ def _large(function: Function) -> bool:
     return function.outer > function.grain and function.work >= LEAST
 
 
-def memory(code: Code) -> int:
-    """Bytes of memory that a call of `code` needs; `code.more` says where in the table they go."""
-    return code.shared + code.scratch * shares(code)
+def memory(code: Code, areas: int) -> int:
+    """Bytes of memory that a call of `code` on `areas` threads needs; `code.more` says where in the table they go."""
+    return code.shared + code.scratch * areas
 
 
-def call(code: Code, table: int, params: int, status: int) -> None:
-    """Runs all of `code`, each function on several threads where that is faster. The memory is as `memory` says."""
-    areas = shares(code)
+def call(code: Code, table: int, params: int, status: int, areas: int) -> None:
+    """Runs all of `code`, each function on several threads where that is faster, of which there are at most `areas`:
+    what `shares` said when the memory was laid out, since the number may have been changed meanwhile."""
     entries = code.entries + (code.shared > 0) + (code.scratch > 0)
     for function in code.functions:
         if areas > 1 and _large(function):

@@ -100,14 +100,15 @@ class _Runs:
 
     def _time(self, code: Compiled) -> float:
         """Nanoseconds of one run."""
-        extra = ctypes.create_string_buffer(threads.memory(code) + 64)
+        areas = threads.shares(code)
+        extra = ctypes.create_string_buffer(threads.memory(code, areas) + 64)
         aligned = -(-ctypes.addressof(extra) // 64) * 64
         entries = [*self.addresses, *code.more(aligned)]
         table = (ctypes.c_uint64 * len(entries))(*entries)
         at = ctypes.addressof(table), ctypes.addressof(self.params), ctypes.addressof(self.status)
-        threads.call(code, *at)
+        threads.call(code, *at, areas)
         turns, start, took = 0, time.perf_counter_ns(), 0
         while took < LEAST:
-            threads.call(code, *at)
+            threads.call(code, *at, areas)
             turns, took = turns + 1, time.perf_counter_ns() - start
         return took / turns

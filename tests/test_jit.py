@@ -34,6 +34,7 @@ def same(got: Any, want: Any) -> None:
         y = ad.asarray(y)
         assert isinstance(x, Tensor) and x.node.buffer is not None
         assert (x.shape, x.dtype) == (y.shape, y.dtype)
+        assert x.numpy().shape == y.numpy().shape == x.shape
         assert x.numpy().tobytes() == y.numpy().tobytes()
 
 
@@ -61,6 +62,7 @@ PROGRAMS: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
     ("gather", lambda x, i: x[i] * 2, (A, np.array([3, 1, 1]))),
     ("scan", lambda x: ad.cumsum(x, axis=1).max(axis=0), (A,)),
     ("host call", lambda x: ad.sort(x * 2, axis=1) + 1, (A,)),
+    ("shapes beside a host call", lambda x: (ad.sort(x, axis=1), (x + 1).reshape(-1), x.sum(0, keepdims=True)), (A,)),
     ("shared results", lambda x: (x * 2, x * 2, (x * 2).sum()), (A,)),
     ("inputs as results", lambda x, y: (x, y, x.T, x.reshape(-1)), (A, 2.5)),
     ("constants as results", lambda x: {"a": ad.ones((2, 3)), "b": ad.arange(4), "c": 3, "d": [True, 1.5]}, (A,)),

@@ -12,12 +12,14 @@ import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from . import forks
 from .ir import GRAD, LEAF, MOVEMENT, REDUCE, Node, Op, toposort
 from .sites import Derived
 
 _FREE: Final = (MOVEMENT | {Op.DETACH, Op.INPUT, Op.CONST, Op.IOTA, Op.BUFFER}) - {Op.GATHER}
 _DEAR: Final = REDUCE | {Op.SCAN, Op.SCATTER, Op.CALL}
 _lock = threading.Lock()
+forks.taken(_lock)
 _pending: list[weakref.ref[Any]] = []
 _limit = 1024
 

@@ -24,7 +24,7 @@ from typing import Any, Final, overload
 
 import numpy as np
 
-from . import history, ir, pytree
+from . import forks, history, ir, pytree
 from .canonical import open_input
 from .config import config
 from .dtypes import as_dtype
@@ -109,8 +109,11 @@ class Jitted:
         self._static = tuple(static_argnums)
         self._donate = tuple(donate_argnums)
         self._programs: OrderedDict[Any, Program | None] = OrderedDict()
-        self._tracing = threading.RLock()
+        forks.renewed(self)
         self.trace_count = 0
+
+    def renew_lock(self) -> None:
+        self._tracing = threading.RLock()
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from . import ir, pytree
+from . import forks, ir, pytree
 from .buffer import Buffer, copy, empty, workspace
 from .canonical import Canonical, number
 from .config import config
@@ -60,8 +60,9 @@ class _Kernel:
         self.params = ctypes.addressof(params)
         self.code, self.threads = code, threads
         self.calls = tuple([(function.call, function.outer) for function in code.functions])
-        needed = threads.memory(code)
-        self.large = threads.shares(code) > 1 or needed > KEPT
+        areas = threads.shares(code)
+        needed = threads.memory(code, areas)
+        self.large = areas > 1 or needed > KEPT
         self.allocates, self.releases, self.replaces = step.allocates, step.releases, step.replaces
         self.keep = params, None if self.large or not needed else self._place(needed)
 
@@ -74,9 +75,10 @@ class _Kernel:
 
     def run(self, status_at: int) -> None:
         """A call of a large kernel, on as many threads as are of use."""
-        needed = self.threads.memory(self.code)
+        areas = self.threads.shares(self.code)
+        needed = self.threads.memory(self.code, areas)
         scratch = self._place(needed) if needed else None
-        self.threads.call(self.code, self.table_at, self.params, status_at)
+        self.threads.call(self.code, self.table_at, self.params, status_at, areas)
         del scratch
 
 
@@ -103,7 +105,7 @@ class Program:
         self.tracked = tracked
         self.structure = structure
         self._stats = stats
-        self._lock = threading.Lock()
+        forks.renewed(self)
         with _lock:
             inputs = [*holes, *(n for _, n, _ in states)]
             try:
@@ -160,7 +162,7 @@ class Program:
         self._status_at = ctypes.addressof(self._status)
         self._outputs: list[tuple[int, Shape, DType, Any, tuple[Any, int], bool]] = []
         self._shapes = list(plan.places)  # arrays that are results are made in the shape of the first of them
-        fresh = {place for step in plan.steps for place in step.allocates}
+        fresh = {place for step in plan.steps for place in step.allocates} if self._kernels is not None else set()
         for (place, shape), y, at in zip(plan.results, ys, c.roots, strict=True):
             site = y.site
             if place in fresh:
@@ -172,6 +174,9 @@ class Program:
         self._single = structure == pytree.LEAF
         self._flat = structure.cls is tuple and all(s == pytree.LEAF for s in structure.children)
         self.name = name
+
+    def renew_lock(self) -> None:
+        self._lock = threading.Lock()  # one call at a time
 
     def __call__(self, leaves: Sequence[Any]) -> Any:
         """The results for these arguments; nothing of them is kept."""

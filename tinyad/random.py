@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from . import ir, leaves
+from . import forks, ir, leaves
 from .dtypes import as_dtype
 from .errors import DTypeError
 from .functions import core, elementwise, indexing
@@ -86,6 +86,7 @@ class _Recording(threading.local):
 
 _recording = _Recording()
 _lock = threading.Lock()
+forks.taken(_lock)
 
 
 @contextmanager

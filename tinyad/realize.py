@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import os
 import threading
 import time
 import warnings
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from . import history
+from . import forks, history
 from .buffer import Buffer, copy, empty, workspace
 from .canonical import Canonical, Parameter, number, open_input, value_of
 from .config import config
@@ -111,14 +110,15 @@ def run(plan: Plan, c: Canonical, observe: Observer | None = None) -> list[Buffe
             table = [arrays[p].address + offset for p, offset in step.arguments]  # type: ignore[union-attr]
             if step.parts:
                 table = code.table(table)
-            if needed := threads.memory(code):
+            areas = threads.shares(code)
+            if needed := threads.memory(code, areas):
                 scratch = workspace(needed)
                 table += code.more(scratch.address)
             pointers = (ctypes.c_uint64 * len(table))(*table)
             bits = [c.parameters[i] for i in step.parameters]
             params = (ctypes.c_uint64 * len(bits))(*bits)
             at = ctypes.addressof(pointers), ctypes.addressof(params), status_address
-            threads.call(code, *at)
+            threads.call(code, *at, areas)
             if status.value:
                 _raise_index_error(step, status.value, plan, c, arrays)
         stats.kernels_run += 1
@@ -206,8 +206,7 @@ def _code_generator() -> tuple[Any, Any]:
             jit.use_disk(Disk(config.cache_dir, config.cache_mb << 20))
         except Refused as e:
             warnings.warn(f"compiled kernels are not kept on disk: {e}", RuntimeWarning, stacklevel=2)
-    if hasattr(os, "register_at_fork"):  # a child of fork gets no half-made plan and no lock that nobody releases
-        os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+    forks.taken(_lock)
     return jit, threads
 
 

@@ -42,12 +42,13 @@ def any_size(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def launch(code: jit.Compiled, *arrays: np.ndarray) -> int:
-    memory = np.empty(threads.memory(code) + 64, np.uint8)
+    areas = threads.shares(code)
+    memory = np.empty(threads.memory(code, areas) + 64, np.uint8)
     scratch = -(-memory.ctypes.data // 64) * 64
     table = (ctypes.c_void_p * (len(arrays) + 2))(*(a.ctypes.data for a in arrays), *code.more(scratch))
     params, status = ctypes.c_int64(0), ctypes.c_int32(0)
     at = ctypes.addressof(table), ctypes.addressof(params), ctypes.addressof(status)
-    threads.call(code, *at)
+    threads.call(code, *at, areas)
     return status.value
 
 
@@ -160,6 +161,26 @@ def test_several_threads_call_at_once() -> None:
     assert not wrong
 
 
+def test_no_more_threads_than_memory_was_laid_out_for() -> None:
+    threads.use_threads(2)
+    code = compiled(square(100_000))
+    x, y = sample(F32, 100_000), np.zeros(100_000, np.float32)
+    launch(code, x, y)
+    with pytest.MonkeyPatch.context() as patch:  # the number changes between the question and the call
+        memory = threads.memory
+        patch.setattr(threads, "memory", lambda *a: (memory(*a), threads.use_threads(3))[0])
+        launch(code, x, y)
+    pool = threads.pool()
+    assert pool is not None and pool.threads == 3
+    before = ctypes.c_uint64.from_address(pool.state).value
+    table, params, status = (ctypes.c_void_p * 4)(x.ctypes.data, y.ctypes.data), ctypes.c_int64(0), ctypes.c_int32(0)
+    at = ctypes.addressof(table), ctypes.addressof(params), ctypes.addressof(status)
+    threads.call(code, *at, 2)
+    assert ctypes.c_uint64.from_address(pool.state).value == before, "two areas, three threads: alone"
+    threads.call(code, *at, 3)
+    assert ctypes.c_uint64.from_address(pool.state).value == before + 2**32
+
+
 def test_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     threads.use_threads(3)
     assert threads.size() == 3
@@ -266,6 +287,43 @@ for _ in range(10):
         os._exit(0 if compute() == first else 1)
     assert os.waitpid(child, 0)[1] == 0
 going = False
+worker.join()
+"""
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_forks_while_another_thread_is_inside_a_jitted_function() -> None:
+    done = process(
+        """
+jitted = ad.jit(lambda t: ad.exp(t * 2))
+inside, leave = threading.Event(), threading.Event()
+def slow(t):
+    if not inside.is_set():
+        inside.set()
+        leave.wait()
+    return t * 3
+traced = ad.jit(slow)
+t = ad.tensor(x)
+want = jitted(t).numpy().tobytes()
+going = True
+def busy():
+    while going:
+        jitted(t)
+threading.Thread(target=lambda: traced(t), daemon=True).start()
+inside.wait()
+worker = threading.Thread(target=busy)
+worker.start()
+for _ in range(10):
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        same = jitted(t).numpy().tobytes() == want and traced(t).numpy().tobytes() == (x * 3).tobytes()
+        os._exit(0 if same else 1)
+    if os.waitpid(child, 0)[1]:
+        os._exit(1)
+going = False
+leave.set()
 worker.join()
 """
     )
