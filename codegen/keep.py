@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .analysis import Dependence, indices, statements
+from .analysis import Dependence, indices, operands, statements
 from .contract import method
 from .index import Var
-from .loops import Contract, Kernel, Load, Loop, Stmt, Store, Update
+from .loops import Acc, Contract, Kernel, Load, Loop, Param, Result, Stmt, Store, Update, Value
 from .target import Target
 
 
@@ -35,17 +35,29 @@ def kept(kernel: Kernel, target: Target) -> dict[tuple[str, Contract], Kept]:
         p = method(s, target).tiling
         if p is None:
             continue
-        body = s.a_body if p.swapped else s.b_body
+        factor = s.a if p.swapped else s.b
         same = loop is not None and not any(
-            loop in dependence.index(e) or (isinstance(x, Load) and id(x.buffer) in written)
-            for x in statements(body)
-            for e in indices(x)
+            loop in dependence.of(x) or (isinstance(x, Load) and id(x.buffer) in written) for x in _made_of(factor)
         )
         if same and p.n <= p.nb and not p.direct.columns:
             out["panels", s] = Kept(loop, p.parts[1] * p.blocks)
         if s.part is not None and s.part.after is None:
             out["sums", s] = Kept(None, 2 * p.running)
     return out
+
+
+def _made_of(value: Value) -> Iterator[Stmt]:
+    """Every definition behind a value, in whatever body it stands."""
+    seen: set[int] = set()
+    stack: list[Value | Stmt] = [value]
+    while stack:
+        x = stack.pop()
+        if id(x) in seen or isinstance(x, (Param, Acc)):
+            continue
+        seen.add(id(x))
+        yield x
+        stack += [x.reduce] if isinstance(x, Result) else operands(x)
+        stack += [d.value for e in indices(x) for d in e.data()]
 
 
 def _inside(body: Sequence[Stmt], loop: Var | None) -> Iterator[tuple[Var | None, Contract]]:

@@ -42,9 +42,10 @@ def nested(state: Lowering, nest: Nest) -> None:
     run.block(ix.of(at_block) * nest.block, nest.block)
     close_loops(state, [at_block])
     if rest:
-        state.open()
+        state.floor = state.open().depth  # a single row has no variable that would keep its values behind its tiles
         run.block(ix.constant(whole * nest.block), rest)
         body = state.close().body
+        state.floor = 0
         state.scopes[-1].body += body
     close_loops(state, outer)
 

@@ -107,8 +107,11 @@ def _at(reader: Node, n: Node, idx: tuple[Index, ...]) -> tuple[Index, ...] | No
 
 
 def zeros(state: Lowering, n: Node, idx: tuple[Index, ...]) -> Iterator[Condition]:
-    """Conditions without which the factor `n` is zero at `idx`."""
-    while True:
+    """Conditions without which the factor `n` is zero at `idx`, as far as it is computed here.
+
+    What is loaded is a leaf: kernels that read alike are one kernel (`recall.py`), whoever wrote the arrays.
+    """
+    while not state.is_loaded(n):
         if n.op in (Op.RESHAPE, Op.EXPAND, Op.PERMUTE):
             n, idx, _ = next(THROUGH[n.op](state, n, idx, None))
         elif n.op is Op.NEG:
@@ -134,20 +137,22 @@ def inequalities(state: Lowering, conditions: Iterable[Condition]) -> list[Index
     """What the conditions say of the loops that are open."""
     found: dict[Index, None] = {}
     for c in conditions:
-        if _is_of_positions(c.test):
+        if _is_of_positions(state, c.test):
             with state.draft():
                 found.update(dict.fromkeys(implied(state.value(c.test, c.index), c.wanted)))
     return [e for e in found if e.bounds[0] < 0]
 
 
-def _is_of_positions(n: Node) -> bool:
-    """Whether a value is made of positions and constants alone."""
+def _is_of_positions(state: Lowering, n: Node) -> bool:
+    """Whether a value is computed here from positions and known constants alone."""
     seen: set[int] = set()
     stack = [n]
     while stack:
         n = stack.pop()
         if id(n) not in seen:
             seen.add(id(n))
+            if state.is_loaded(n) or isinstance(n.arg, Parameter):
+                return False
             if n.op not in ELEMENTWISE and n.op not in MOVEMENT and n.op not in (Op.IOTA, Op.CONST):
                 return False
             stack.extend(n.src)

@@ -91,6 +91,7 @@ class Lowering:
         self.tiles: dict[int, Tile] = {}  # values that live in tiles of a block of rows
         self.ready: set[int] = set()  # values that stages before have computed
         self.main = 0  # depth of the main loops' innermost body
+        self.floor = 0  # depth of a body that is written in order: what has an index stays inside
         self.own: set[int] = set()  # stored nodes that this kernel computes itself
         self.scopes = [Scope(0)]
         self.depth_of: dict[Any, int] = {}  # of a Var or the id of a value
@@ -134,7 +135,7 @@ class Lowering:
         self.depth_of = known
 
     def depth_of_index(self, e: Index) -> int:
-        depth = 0
+        depth = self.floor
         for v in e.variables():
             depth = max(depth, self.depth_of[v])
         for d in e.data():
