@@ -84,7 +84,7 @@ class Dependence:
         self.known: dict[int, frozenset[Var]] = {}
         self._walk(body)
 
-    def of(self, value: Value) -> frozenset[Var]:
+    def of(self, value: Value | Stmt) -> frozenset[Var]:
         return self.known.get(id(value), frozenset())
 
     def index(self, e: Index) -> frozenset[Var]:
