@@ -159,13 +159,13 @@ def _cut(kernel: Kernel) -> tuple[Kernel, ...]:
     halves = _Halves({})
     pieces = _pieces(halves.outermost(kernel.body), halves.partials)
     used = [set(buffers(piece)) for piece in pieces]
-    passed = set().union(*map(_read_first, pieces))
-    shared = {b: Buffer(b.type, b.size, "shared", b.name) for b in kernel.scratch if b in passed}
+    passed = _passed(pieces, used)
+    shared = {b: Buffer(b.type, b.size, "shared", b.name) for b in kernel.scratch if any(b in held for held in passed)}
     cells: dict[int, Buffer] = {}
     bodies = []
     before: list[Stmt] = []
-    for piece in pieces:
-        bodies.append(_body(before, piece, cells, shared))
+    for piece, held in zip(pieces, passed, strict=True):
+        bodies.append(_body(before, piece, cells, {b: new for b, new in shared.items() if b in held}))
         before += piece
     loaded = {s.buffer for body in bodies for s in statements(body) if isinstance(s, Load)}
     unread = {b for b in cells.values() if b not in loaded}
@@ -173,12 +173,26 @@ def _cut(kernel: Kernel) -> tuple[Kernel, ...]:
     into = [halves.partials.get(id(piece[0]), ()) for piece in pieces]
     common = (*shared.values(), *(b for b in cells.values() if b in loaded), *(b for found in into for b in found))
     out = []
-    for body, found, partials in zip(bodies, used, into, strict=True):
-        private = tuple([b for b in kernel.scratch if b in found and b not in shared])
+    for body, found, held, partials in zip(bodies, used, passed, into, strict=True):
+        private = tuple([b for b in kernel.scratch if b in found and b not in held])
         if partials or any(not is_leaf(s) or isinstance(s, Store) for s in body):
             k = Kernel(kernel.name, kernel.buffers, kernel.params, body, private, True, common, partials)
             out.append(k)
     return tuple(out)
+
+
+def _passed(pieces: Sequence[Sequence[Stmt]], used: Sequence[set[Buffer]]) -> list[set[Buffer]]:
+    """For each piece the buffers through which it and others pass values on. One that the next to use it writes anew
+    is passed to nobody."""
+    out: list[set[Buffer]] = [set() for _ in pieces]
+    last: dict[Buffer, int] = {}
+    for i, piece in enumerate(pieces):
+        for b in _read_first(piece):
+            out[i].add(b)
+            if b in last:
+                out[last[b]].add(b)
+        last.update(dict.fromkeys(used[i], i))
+    return out
 
 
 def _read_first(piece: Sequence[Stmt]) -> set[Buffer]:

@@ -9,7 +9,7 @@ import pytest
 from kernel_tools import NUMPY, buffer, compiled, execute, kernel, row_tree, same_bits, sample
 
 import tinyad as ad
-from codegen import jit
+from codegen import jit, threads
 from codegen.emit_partials import LEAST, units
 from codegen.index import ZERO, Datum, Index, Var, flatten, of
 from codegen.loops import Accumulator, Apply, Check, Const, Kernel, Load, Loop, Reduce, Result, Store, Update
@@ -156,3 +156,42 @@ def test_tiles_of_several_nests_are_no_threads_but_its_own() -> None:
     assert step.lowered.kernel.scratch
     code = compiled(step.lowered.kernel)
     assert len(code.functions) == 2 and code.shared == 0 and code.scratch
+
+
+def test_a_tile_that_some_parts_pass_on_is_still_private_to_the_others() -> None:
+    """Attention with gradients and a rest of rows: some parts hand a tile on, the blocks of rows do not."""
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal((300, 5)).astype(np.float32) for _ in range(4)]
+
+    def attention(q: ad.Tensor, k: ad.Tensor, v: ad.Tensor) -> ad.Tensor:
+        a = ad.relu(q @ k.mT) ** 2
+        return a / (a.sum(axis=-1, keepdims=True) + 1e-3) @ v
+
+    def bits(count: int) -> list[bytes]:
+        threads.use_threads(count)
+        q, k, v, g = map(ad.tensor, arrays)
+        y, pull = ad.vjp(attention, q, k, v)
+        return [x.numpy().tobytes() for x in (y, *pull(g))]
+
+    try:
+        alone = bits(1)
+        assert all(bits(count) == alone for count in (2, 3) * 10)
+    finally:
+        threads.use_threads(0)
+
+
+def test_a_last_block_of_one_row() -> None:
+    """Its passes wait until its tile is filled, though a single row has no loop of its own."""
+    rng = np.random.default_rng(0)
+    q, k = (rng.standard_normal((65, 16)).astype(np.float32) for _ in range(2))
+    got = (ad.softmax(ad.tensor(q) @ ad.tensor(k).mT, axis=-1) @ ad.tensor(k)).numpy()
+    scores = q.astype(np.float64) @ k.astype(np.float64).T
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    np.testing.assert_allclose(got, weights / weights.sum(-1, keepdims=True) @ k, rtol=0, atol=1e-4)
+
+
+def test_columns_scaled_in_each_turn_are_packed_in_each() -> None:
+    rng = np.random.default_rng(0)
+    x, w, s = (rng.standard_normal(n).astype(np.float32) for n in ((8, 64, 32), (32, 64), (8, 1, 1)))
+    got = (ad.tensor(x) @ (ad.tensor(w) * ad.tensor(s))).numpy()
+    np.testing.assert_allclose(got, x.astype(np.float64) @ (w * s), rtol=0, atol=1e-4)

@@ -70,7 +70,7 @@ class _Run:
         state.ready.clear()
         for n, pattern in self.nest.tiles:
             columns = [i for i, tag in enumerate(pattern) if tag is None and n.shape[i] > 1]
-            self.tile(n, pattern.index(ROW), tuple(columns))
+            self.tile(n, pattern.index(ROW), tuple(columns), self.start)
         for stage in self.nest.stages:
             group = stage.group
             state.own = {id(s.node) for s in group.sinks if s.target.into is s.node}
@@ -80,8 +80,8 @@ class _Run:
                 self.product(stage, group.heavy)
             state.ready |= state.own
 
-    def tile(self, n: Node, row: int, columns: tuple[int, ...]) -> None:
-        """Makes `n`, whose rows and columns these axes are, live in scratch memory of one block."""
+    def tile(self, n: Node, row: int, columns: tuple[int, ...], start: Index) -> None:
+        """Makes `n`, whose rows (from `start` on) and columns these axes are, live in scratch memory of one block."""
         shape = tuple([n.shape[i] for i in columns])
         if id(n) not in self.buffers:
             type = scalar_type(n.dtype)
@@ -90,7 +90,7 @@ class _Run:
             self.state.kept.append(buffer)
             self.buffers[id(n)] = buffer, stride
         buffer, stride = self.buffers[id(n)]
-        self.state.tiles[id(n)] = Tile(buffer, row, self.start, columns, shape, stride)
+        self.state.tiles[id(n)] = Tile(buffer, row, start, columns, shape, stride)
 
     def places(self, stage: Stage, row: Index, loops: Mapping[Loop, Index]) -> list[Index]:
         """Where the loops of a stage's group are: outer ones, the row, and the rest."""
@@ -146,12 +146,13 @@ class _Run:
         for i, v in zip(along_row, columns):
             idx[i] = ix.of(v)
         m, n = (columns, [in_tile]) if along_row == c.m else ([in_tile], columns)
-        readers = Readers(state, group, heavy)
+        readers = Readers(state, group, heavy, (n for n, _ in stage.factors))
         path = readers.finished(heavy, tuple(idx))
         top = path.top
         if id(top) not in state.tiles and id(top) not in state.own:
             (row,) = (i for i, axis in enumerate(across) if any(stage.tags.get(v) == ROW for v in axis))
-            self.tile(top, path.axes[row], tuple([path.axes[i] for i in along_row]))
+            start = path.index[path.axes[row]] + ix.of(in_tile) * -1  # outer loops may cut the axis of the rows, too
+            self.tile(top, path.axes[row], tuple([path.axes[i] for i in along_row]), start)
         with contraction(state, heavy, tuple(idx), m, n, readers=readers) as acc:
             state.given[id(heavy)] = acc
             value = state.value(top, path.index)

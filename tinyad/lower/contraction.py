@@ -36,6 +36,7 @@ def contraction(
     k = {**{axis: (v, ix.of(v)) for axis, v in fresh.items()}, **(inside or {})}
     full = tuple([k[i][1] if i in k else e for i, e in enumerate(idx)])
     variables = tuple([v for axis in c.k if (v := k[axis][0]) is not None])
+    main, state.main = state.main, len(state.scopes) + 1  # no value is kept row by row inside
     bodies = []
     for free, factor in zip((m, n), c.product.src):
         state.open(*free, *variables)
@@ -50,6 +51,7 @@ def contraction(
     state.depth_of[id(acc)] = len(state.scopes) - 1
     yield acc
     epilogue = state.close().body
+    state.main = main
     (a_body, a), (b_body, b) = bodies
     state.scopes[-1].body.append(
         lo.Contract(tuple(m), tuple(n), variables, a_body, a, b_body, b, acc, epilogue, "", tuple(domain), part)

@@ -42,15 +42,16 @@ class Path:
 
 
 class Readers:
-    """Who reads the values that a kernel computes from a contraction."""
+    """Who reads the values that a kernel computes from a contraction. `factors` of other stages are read as well."""
 
-    def __init__(self, state: Lowering, group: Group, heavy: Node) -> None:
+    def __init__(self, state: Lowering, group: Group, heavy: Node, factors: Iterable[Node] = ()) -> None:
         self.state = state
-        self.ends = {id(s.node) for s in group.sinks} | {id(n) for n, _ in group.passes}
+        stack = [*(s.node for s in group.sinks), *(n for n, _ in group.passes), *factors]
+        self.ends = set(map(id, stack))
+        self.others = {id(n) for n, _ in group.tiles if n is not heavy}
         self.of: dict[int, list[Node]] = {}
         self.known: dict[int, set[Index]] = {}
         seen: set[int] = set()
-        stack = [*(s.node for s in group.sinks), *(n for n, _ in group.passes)]
         while stack:
             n = stack.pop()
             if id(n) in seen or n is heavy or state.is_loaded(n) or id(n) in state.ready:
@@ -59,13 +60,14 @@ class Readers:
             for s in n.src:
                 self.of.setdefault(id(s), []).append(n)
                 stack.append(s)
+
     def finished(self, heavy: Node, idx: tuple[Index, ...]) -> Path:
-        """The elementwise work on each result of `heavy`, at `idx`, up to where several read it."""
+        """The elementwise work on each result of `heavy`, at `idx`, up to where several read it or it has to wait."""
         n, axes = heavy, tuple(range(len(heavy.shape)))
         while id(n) not in self.ends and len(self.of.get(id(n), ())) == 1:
             (reader,) = self.of[id(n)]
             at = _at(reader, n, idx)
-            if at is None:
+            if at is None or self._waits(reader, n):
                 break
             if reader.op is Op.RESHAPE:
                 kept = [i for i, m in enumerate(reader.shape) if m != 1]
@@ -73,6 +75,20 @@ class Readers:
                 axes = tuple([moved.get(i, 0) for i in axes])
             n, idx = reader, at
         return Path(n, idx, axes)
+
+    def _waits(self, reader: Node, n: Node) -> bool:
+        """Whether what `reader` reads besides `n` is made of another contraction, which is no tile yet."""
+        seen = {id(n)}
+        stack = [reader]
+        while stack:
+            m = stack.pop()
+            if id(m) in seen or self.state.is_loaded(m) or id(m) in self.state.ready:
+                continue
+            if id(m) in self.others:
+                return True
+            seen.add(id(m))
+            stack += m.src
+        return False
 
     def unused(self, n: Node, idx: tuple[Index, ...]) -> set[Index]:
         """Inequalities without which nobody reads `n` at `idx`: what all its readers have in common."""
