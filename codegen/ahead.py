@@ -1,11 +1,13 @@
-"""Rows that are gone through several times: while a later pass goes over one row, the next is fetched.
+"""Fetching memory before it is read, where hardware does not: it goes ahead of the reads it sees, line after line.
 
-The first pass alone reads memory, which would wait while the others compute on what is in cache: hardware fetches
-ahead of the reads it sees. Only time depends on this.
+Of rows that are gone through several times only the first pass reads memory, which would wait while the others compute
+on what is in cache: so while a later pass goes over one row, the next is fetched. What jumps from page to page is
+fetched some steps ahead. Only time depends on this.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from . import address
@@ -19,7 +21,6 @@ from .vectorize import hidden
 LINE: Final = 64
 LEAST: Final = 1 << 10  # bytes of a row from which fetching it pays,
 MOST: Final = 1 << 17  # and of all rows that are fetched: a part of the second cache
-INTO_SECOND: Final = 2  # locality of `llvm.prefetch`: the second cache
 
 Fetch = tuple[Buffer, Index]
 
@@ -70,7 +71,14 @@ def fetch(f: Frame, s: Stmt) -> None:
 
 def lines(f: Frame, buffer: Buffer, e: Index) -> None:
     """Fetches the lines that the lanes of a vector of ``buffer[e]`` lie in."""
-    f.b.declare("llvm.prefetch.p0", "void", "ptr, i32, i32, i32")
     for first in range(0, f.lanes, max(LINE // buffer.type.bytes, 1)):
-        where = address.pointer(f, buffer, e + first, ty("i", 8 * buffer.type.bytes))
-        f.b.lines.append(f"  call void @llvm.prefetch.p0({where!r}, i32 0, i32 {INTO_SECOND}, i32 1)")
+        f.b.prefetch(address.pointer(f, buffer, e + first, ty("i", 8 * buffer.type.bytes)))
+
+
+def prefetch(f: Frame, body: Sequence[Stmt], along: Var, var: Var, ahead: int) -> None:
+    """Fetches what the loads of `body`, vectors along `along`, will read when `var` is `ahead` more."""
+    for s in body:
+        if not isinstance(s, Load) or s.index.data():
+            continue
+        if s.index.coefficient(along) == 1 and s.index.coefficient(var):
+            lines(f, s.buffer, substitute(s.index, lambda a: of(a) + ahead if a is var else None))

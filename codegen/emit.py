@@ -114,8 +114,10 @@ def _attributes(bits: int) -> str:
 
 
 def _waits_for_memory(part: Kernel, target: Target) -> bool:
-    """Whether a function only sums up what no cache holds: half as wide loads read that 10 to 20% faster."""
-    if not part.partials or sum(b.size * b.type.bytes for b in part.buffers if b.role == "in") <= target.cache_bytes:
+    """Whether a function only sums up what no cache holds: half as wide loads read that faster."""
+    if target.vector_bytes * 8 <= HALF or not part.partials:
+        return False
+    if sum(b.size * b.type.bytes for b in part.buffers if b.role == "in") <= target.cache_bytes:
         return False
     applied = all(s.op in ("add", "sub", "mul", "neg") for s in statements(part.body) if isinstance(s, Apply))
     sums = [a.op == "sum" and a.type in (F32, F64) for s in part.body if isinstance(s, Reduce) for a in s.accumulators]
@@ -298,6 +300,7 @@ def _check(f: Frame, s: Check) -> Val:
 
 def _loop(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
     """A scalar loop; or a vector loop and, where the extent is not surely a multiple of the lanes, a tail."""
+    f.starts[loop.var] = lo
     if f.vector is None and is_tiled(loop, f.target):
         tiles(f, loop, lo, hi)
         return
@@ -383,7 +386,6 @@ def _scalar_loop(f: Frame, loop: Loop, lo: Val, hi: Val, carried: list[Val] | No
             f.run(loop.body)
         return [f.wide(f.carries[c]) for c in loop.carries]
 
-    f.starts[loop.var] = lo
     f.loop(lo, hi, 1, carried or [identity(c.op, c.type, f.lanes) for c in loop.carries], step)
 
 

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 from functools import partial
 
+from .ahead import prefetch
 from .builder import I64, Val, const, ty
 from .combine import identity, wide_type
 from .epilogue import Tile, run_epilogue
 from .flat import Flat, multiply_add
 from .frame import Frame, lane_numbers
 from .loops import CONTRACT_BLOCK, Contract
-from .memory import prefetch
 from .pack import pack
 from .tiling import Stream
 

@@ -33,7 +33,7 @@ from .index import ZERO, Index, Var, of, unflatten
 from .loops import CONTRACT_BLOCK, Buffer, Contract
 from .pack import Side, pack
 from .target import Target
-from .tiling import MOST_VECTORS, STEP, chains_text, cycles, most_rows
+from .tiling import MOST_VECTORS, chains_text, cycles, most_rows, panel_steps
 from .vectorize import round_up_to_power
 from .windows import Windows, knows_only_joint, windows
 
@@ -96,7 +96,7 @@ class Taps:
         """Bytes of the panels, of the evaluated rows, of the offsets of k and of the tiles."""
         size = self.windows.type.bytes
         stage = prod(self.windows.shape[1:]) * size
-        panels = self.nb * (_up(self.span, STEP) + STEP) * size + FIT
+        panels = self.nb * panel_steps(self.span) * size + FIT
         tiles = self.group * self.unit_tiles * size
         return _up(panels, 64), _up(stage, 64), _up(8 * self.span, 64), _up(tiles, 64)
 
@@ -199,7 +199,7 @@ class _Taps:
             n1 = f.extreme("smin", b.binary("add", n0, const(I64, p.nb)), const(I64, p.n))
             k0 = self.product(at, p.span)
             k1 = b.binary("add", k0, const(I64, p.span))
-            pack(f, self.columns, self.panels, n0, n1, k0, k1, _up(p.span, STEP) + STEP)
+            pack(f, self.columns, self.panels, n0, n1, k0, k1, panel_steps(p.span))
             f.loop(*u, 1, [], partial(unit, u[0], at, (n0, n1)), "unit")
             return carried
 
@@ -217,7 +217,7 @@ class _Taps:
             return lo, f.extreme("smin", b.binary("sub", end, start), const(I64, p.groups))
 
         def panel(tiles: Val, at: Val, n0: Val, which: tuple[Val, Val], n: Val, carried: list[Val]) -> list[Val]:
-            number = self.product(b.binary("sub", n, n0), _up(p.span, STEP) + STEP)
+            number = self.product(b.binary("sub", n, n0), panel_steps(p.span))
             self._panel(b.gep(self.t, self.panels, number), self._of_panel(tiles, n), at, which)
             return carried
 

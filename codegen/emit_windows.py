@@ -31,7 +31,7 @@ from .index import ZERO, Index, Var, flatten, floordiv, of, unflatten
 from .loops import CONTRACT_BLOCK, Buffer, Contract
 from .pack import Side, pack, transpose
 from .target import Target
-from .tiling import OVERHEAD, STEP, chains_text, cycles, most_rows, prefers_rows
+from .tiling import OVERHEAD, chains_text, cycles, most_rows, panel_steps, prefers_rows
 from .vectorize import round_up_to_power
 from .windows import PARTS, Windows, knows_only_joint, windows
 
@@ -114,7 +114,7 @@ def layout(s: Contract, target: Target, how: str = "") -> Layout | None:
         return None
     n, k = (prod(v.extent for v in group) for group in (s.m if w.swapped else s.n, s.k))
     _, across, lanes, mr, nv = next(c for c in _choices(s, w, target) if how in ("", _name(c)))
-    depth = -(-k // STEP) * STEP
+    depth = panel_steps(k)
     width = mr if across else nv * lanes
     nb = min(-(-n // width) * width, max(L2_COLUMNS // (depth * w.type.bytes) // width, 1) * width)
     return Layout(w, across, lanes, mr, nv, nb, n, k, depth, w.type.bytes)

@@ -41,8 +41,8 @@ class Flat:
         self.rows = Side(rows[0], self.k, rows[1], rows[2], mr, numbers, pieces)
         self.columns = Side(columns[0], self.k, columns[1], columns[2], nr, pieces=pieces)
         self.acc = new.acc
-        known = [e for e in new.domain if not pieces or set(e.variables()).isdisjoint(pieces)]
-        self.domain = known  # tiles know k, not its pieces
+        # tiles know k, not its pieces
+        self.domain = [e for e in new.domain if not pieces or set(e.variables()).isdisjoint(pieces)]
         self.part = new.part
         self.ending = Epilogue(new.acc, new.epilogue, rows[0], columns[0])
         self.element = register_type(s.acc.type, 1)

@@ -66,7 +66,7 @@ class Frame:
         self.arena: Val | None = None
         self.kept: dict[tuple[str, Contract], Kept] = {}  # what contractions keep from turn to turn, and where
         self.kept_areas: dict[tuple[str, Contract], Val] = {}
-        self.starts: dict[Var, Val] = {}  # where scalar loops begin
+        self.starts: dict[Var, Val] = {}  # where loops begin
         self.plain_steps = not any(isinstance(s, Contract) for s in statements(kernel.body))  # see `Builder.opaque`
         self.ranged: Stmt | None = None  # the statement that does only the range handed over
         self._zero: Val | None = None

@@ -8,7 +8,7 @@ from . import address, bounds
 from .builder import I64, Ty, Val, const, ty
 from .combine import COMBINE, COMBINE_BOOL
 from .frame import Frame, first_lanes
-from .index import Index, Var, of, substitute, unmask
+from .index import Index, unmask
 from .loops import Buffer, Load, Stmt, Store, Update
 from .ops import emit_op, to_memory, to_register
 from .scalar import Type
@@ -249,14 +249,3 @@ def update(f: Frame, node: Update) -> None:
         name = (COMBINE_BOOL if type.kind == "b" else COMBINE)[node.op]
         value = emit_op(f.b, name, type, (type, type), (old, value))
     _write(f, node.buffer, node.index, to_memory(f.b, node.buffer.type, value))
-
-
-def prefetch(f: Frame, body: Sequence[Stmt], along: Var, var: Var, ahead: int) -> None:
-    """Asks for what the loads of `body`, vectors along `along`, will read when `var` is `ahead` more."""
-    with f.vectorised(None, 1, None, aligned=False):
-        for s in body:
-            if not isinstance(s, Load) or s.index.data():
-                continue
-            if s.index.coefficient(along) == 1 and s.index.coefficient(var):
-                later = substitute(s.index, lambda a: of(a) + ahead if a is var else None)
-                f.b.prefetch(address.pointer(f, s.buffer, later, memory_type(s.buffer.type, 1)))

@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .address import lane_step
+from .ahead import prefetch
 from .analysis import statements
 from .builder import I64, Ty, Val, const, register_type, ty
 from .frame import Frame, first_lanes, lane_numbers
 from .index import Index, Var, unmask
 from .loops import Contract, Load, Loop, Reduce, Stmt, Update, Value
-from .memory import MAX_STRIDE, prefetch
+from .memory import MAX_STRIDE
 from .tiling import L3, STEP
 from .vectorize import round_up_to_power
 

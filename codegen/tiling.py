@@ -104,9 +104,8 @@ class Tiling:
 
     @property
     def stride(self) -> int:
-        """Steps of k from one panel to the next: a vector more than are in it, for the last is written as whole vectors
-        and rows at powers of two would fight for the same lines."""
-        return _up(min(self.depth, self.k), STEP) + STEP
+        """Steps of k from one panel to the next."""
+        return panel_steps(min(self.depth, self.k))
 
     @property
     def parts(self) -> tuple[int, int, int]:
@@ -172,6 +171,12 @@ class Stream:
             f"{self.steps}x{self.nv}x{self.lanes} at a time, blocks {self.m}x{self.nb}x{min(self.k, CONTRACT_BLOCK)}, "
             f"packs rows, threads share {self.units} panels of columns, {chains_text(self.k)}"
         )
+
+
+def panel_steps(k: int) -> int:
+    """Steps from one panel of `k` steps to the next: a vector more, for what is wider than its place is written over
+    what follows, and rows at powers of two would fight for the same lines."""
+    return _up(k, STEP) + STEP
 
 
 def chains_text(k: int) -> str:

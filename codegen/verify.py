@@ -301,7 +301,6 @@ class _Verifier:
             self.defined.add(id(s.acc))
             self.body(s.epilogue)
 
-
     def _part(self, s: Contract, p: Part) -> None:
         step = prod(v.extent for v in s.k)
         lo, hi = p.start.bounds

@@ -25,8 +25,6 @@ _SOLE: Final = 4  # references to the buffer of an argument: its node, the list 
 _U64: Final = ir.DTYPES["u64"]
 _new: Final = object.__new__
 _ref: Final = weakref.ref
-
-
 KEPT: Final = 1 << 16  # bytes of memory of its own that a kernel keeps from call to call
 
 
@@ -79,7 +77,7 @@ class _Kernel:
         needed = self.threads.memory(self.code, areas)
         scratch = self._place(needed) if needed else None
         self.threads.call(self.code, self.table_at, self.params, status_at, areas)
-        del scratch
+        del scratch  # not before the call is over
 
 
 class Program:

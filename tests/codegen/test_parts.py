@@ -178,20 +178,3 @@ def test_a_tile_that_some_parts_pass_on_is_still_private_to_the_others() -> None
         assert all(bits(count) == alone for count in (2, 3) * 10)
     finally:
         threads.use_threads(0)
-
-
-def test_a_last_block_of_one_row() -> None:
-    """Its passes wait until its tile is filled, though a single row has no loop of its own."""
-    rng = np.random.default_rng(0)
-    q, k = (rng.standard_normal((65, 16)).astype(np.float32) for _ in range(2))
-    got = (ad.softmax(ad.tensor(q) @ ad.tensor(k).mT, axis=-1) @ ad.tensor(k)).numpy()
-    scores = q.astype(np.float64) @ k.astype(np.float64).T
-    weights = np.exp(scores - scores.max(-1, keepdims=True))
-    np.testing.assert_allclose(got, weights / weights.sum(-1, keepdims=True) @ k, rtol=0, atol=1e-4)
-
-
-def test_columns_scaled_in_each_turn_are_packed_in_each() -> None:
-    rng = np.random.default_rng(0)
-    x, w, s = (rng.standard_normal(n).astype(np.float32) for n in ((8, 64, 32), (32, 64), (8, 1, 1)))
-    got = (ad.tensor(x) @ (ad.tensor(w) * ad.tensor(s))).numpy()
-    np.testing.assert_allclose(got, x.astype(np.float64) @ (w * s), rtol=0, atol=1e-4)

@@ -129,3 +129,108 @@ def test_an_array_of_which_only_the_padding_is_read_has_no_negative_size() -> No
     for step in make_plan(number([n])):
         codegen.verify.verify(step.lowered.kernel)
     holds(n)
+
+
+# nests: stages over blocks of rows ------------------------------------------------------------------------------------
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape: int) -> ad.Tensor:
+    return ad.tensor(RNG.standard_normal(shape).astype(np.float32))
+
+
+def turned(x: ad.Tensor) -> ad.Tensor:
+    return ad.swapaxes(x, -1, -2)
+
+
+def hold(*tensors: ad.Tensor) -> None:
+    holds(*[t.node for t in tensors])
+
+
+def test_a_last_block_of_one_row() -> None:
+    """A single row has no loop of its own, and its passes ran before its tile was filled."""
+    hold(ad.softmax(normal(4, 65, 8) @ turned(normal(4, 65, 8)), axis=-1) @ normal(4, 65, 8))
+
+
+def test_columns_that_change_from_turn_to_turn() -> None:
+    """What was defined outside a factor's own body was not seen to change, and the first turn's columns were kept."""
+    hold(normal(8, 64, 32) @ (normal(32, 64) * normal(8, 1, 1)))
+    hold(ad.stack([normal(4, 31, 2), normal(4, 31, 2)]) @ ad.stack([normal(2, 65), normal(2, 65)])[:, None])
+
+
+def test_a_domain_beside_a_sum_in_pieces() -> None:
+    """The condition was taken for one on the pieces of k, which tiles do not know."""
+    i = ad.arange(127)
+    hold(ad.einsum("hij,hid->jd", ad.where(i[:, None] >= i, normal(5, 127, 127), 0), normal(5, 127, 2)))
+
+
+def test_outer_loops_that_cut_the_axis_of_the_rows() -> None:
+    """Rows were counted from the start of the axis, and the tile was written out of bounds."""
+
+    def gram(x: ad.Tensor, a: ad.Tensor) -> tuple[ad.Tensor, ad.Tensor]:
+        p = ad.relu(x @ a) ** 2
+        p = p / (p.sum(axis=-1, keepdims=True) + 1e-3)
+        return p @ turned(p), turned(p) @ x
+
+    values, tangents = ad.jvp(gram, (normal(5, 150, 2), normal(2, 150)), (normal(5, 150, 2), normal(2, 150)))
+    hold(*values, *tangents)
+
+
+def test_factors_of_later_stages_are_read() -> None:
+    """They were no readers, so a contraction was computed again for them, as a sum of another order."""
+
+    def chain(x: ad.Tensor, a: ad.Tensor, c: ad.Tensor) -> ad.Tensor:
+        return ((ad.softmax(ad.sigmoid(x @ a) @ c, axis=-1) @ turned(c)) ** 2).sum()
+
+    hold(ad.grad(chain)(normal(5, 65, 2), normal(2, 31), normal(31, 2)))
+
+    def both(q: ad.Tensor, k: ad.Tensor, v: ad.Tensor, b: ad.Tensor) -> ad.Tensor:
+        p = ad.softmax(q * 0.3 @ turned(k) + b, axis=-1)
+        return ((p @ v) ** 2).sum() + (p * p).sum()
+
+    q, v = ad.swapaxes(normal(3, 3, 12, 3), 1, 2), ad.swapaxes(normal(3, 3, 12, 33), 1, 2)
+    value, slope = ad.value_and_grad(both)(q, normal(3, 12, 3, 3), v, normal(3, 3))
+    hold(value, slope)
+
+
+def test_a_tile_waits_for_another_contraction() -> None:
+    """What followed one contraction read another one that was no tile yet, and computed it again."""
+
+    def layers(x: ad.Tensor, *w: ad.Tensor) -> ad.Tensor:
+        for _ in range(2):
+            c = x - x.mean(axis=-1, keepdims=True)
+            z = c / ad.sqrt((c * c).mean(axis=-1, keepdims=True) + 1e-3)
+            q, k, v = (ad.swapaxes((z @ m * 0.2).reshape(16, 2, 16), 0, 1) for m in w[:3])
+            y = ad.scaled_dot_product_attention(q, k, v)
+            x = x + ad.swapaxes(y, 0, 1).reshape(16, 32) @ w[3] * 0.2
+        return x
+
+    y, pull = ad.vjp(layers, normal(16, 16), *[normal(16, 32) for _ in range(3)], normal(32, 16))
+    hold(y, *pull(normal(16, 16)))
+
+
+def test_no_row_is_kept_inside_a_contraction() -> None:
+    """A value of several passes was stored row by row in an epilogue, where lanes are not rows."""
+
+    def f(q: ad.Tensor, k: ad.Tensor, v: ad.Tensor) -> ad.Tensor:
+        s = q @ turned(k)
+        p = s - ad.max(s, axis=-1, keepdims=True)
+        return ((p @ v) ** 2).sum() + ((p * p).sum()) ** 2
+
+    xs = normal(6, 32, 64), normal(6, 3, 64), normal(6, 3, 17)
+    g = ad.grad(f, argnums=(0, 1, 2))
+    values, tangents = ad.jvp(lambda *a: tuple(g(*a)), xs, tuple(normal(*x.shape) for x in xs))
+    hold(*tangents, *values)
+
+
+@pytest.mark.parametrize(("i", "j"), [(26, 24), (13, 40), (24, 24)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_panels_do_not_reach_into_the_next_one(dtype: str, i: int, j: int) -> None:
+    """With k a multiple of 16, the last vector of a panel was written over the first numbers of the next."""
+    a, b = (ad.tensor(RNG.standard_normal(s).astype(dtype)) for s in ((16, j), (4, 16, i)))
+    hold((turned(b)[:, :, :, None] * a).sum(2), (turned(b)[:, None] * turned(a)[None, :, None]).sum(3))
+
+
+def test_rows_of_a_contraction_that_end_in_a_function() -> None:
+    """Rows whose functions are done for many at once had no first turn, in which columns are packed."""
+    hold(ad.logsumexp(normal(5, 65, 3) @ turned(normal(7, 3)), axis=-1))

@@ -21,10 +21,10 @@ from codegen.index import Index, Var
 from ..ir import Node
 from ..schedule.group import ROW, Nest, Pattern, Stage
 from ..schedule.position import Loop, Position, current
+from .bodies import close_loops, index_at, run_passes, store_sinks
 from .contraction import contraction
 from .domain import Readers
 from .movement import scalar_type
-from .nest import close_loops, index_at, run_passes, store_sinks
 from .walk import Lowering, Tile
 
 PAD = 64  # bytes from the end of one row of a tile to the next: rows at a power of two would share a cache set

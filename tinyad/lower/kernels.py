@@ -17,10 +17,10 @@ from ..schedule.partition import Partition
 from ..schedule.position import current
 from ..schedule.tails import columns_of
 from .blocks import nested
+from .bodies import close_loops, index_at, run_passes, store_sinks
 from .contraction import contraction
 from .domain import Readers
 from .movement import scalar_type
-from .nest import close_loops, index_at, run_passes, store_sinks
 from .walk import Lowered, Lowering
 
 

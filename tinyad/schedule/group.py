@@ -17,6 +17,7 @@ TILE_BYTES: Final = 1 << 18  # rows of a contraction that wait for their passes:
 MOST_TILE_BYTES: Final = 1 << 20  # long rows may have more, so that a block has `FEW_ROWS`
 MOST_ROWS: Final = 64  # of a block, a power of two: chains of a contraction end with a block
 FEW_ROWS: Final = 16
+THREADS: Final = 4  # turns of the outermost loops that keep the threads busy
 ROW: Final = -1  # marks the loop of a nest over rows
 
 
@@ -121,9 +122,8 @@ class Stage:
 
     `tags`: for its loops that are those of the nest the number of the outer one, or `ROW`. `reduced`: the axes of the
     contraction's product that are summed and run along loops of the nest, the rows at last, with these loops' tags
-    (none: the rows are its own). `factors`: values
-    that later stages multiply by, computed at the end of each row. `again`: another kernel does this, too, and stores
-    what is held; here all of it is a tile.
+    (none: the rows are its own). `factors`: values that later stages multiply by, computed at the end of each row.
+    `again`: another kernel does this, too, and stores what is held; here all of it is a tile.
     """
 
     group: Group
@@ -162,10 +162,13 @@ def squeezed(shape: Shape) -> Shape:
     return tuple([n for n in shape if n != 1])
 
 
-def block(turns: int, row_bytes: int) -> int:
-    """How many rows of a contraction are computed at a time when passes over them follow; 0 if rows are too long."""
+def block(turns: int, row_bytes: int, around: int = THREADS) -> int:
+    """How many rows of a contraction are computed at a time when passes over them follow; 0 if rows are too long.
+
+    Fewer where otherwise the loops `around` and the blocks together leave threads without work.
+    """
     rows = MOST_ROWS
-    while rows > FEW_ROWS and rows * row_bytes > TILE_BYTES:
+    while rows > FEW_ROWS and (rows * row_bytes > TILE_BYTES or around * -(-turns // rows) < THREADS):
         rows //= 2
     return 0 if rows * row_bytes > MOST_TILE_BYTES else min(rows, turns)
 

@@ -19,12 +19,13 @@ from codegen.loops import CONTRACT_BLOCK
 
 from ..ir import ELEMENTARY, ELEMENTWISE, REDUCE, Node, Op
 from .contraction import Contraction
-from .group import MOST_ROWS, ROW, ROW_BYTES, Group, Nest, Pattern, Stage, Use, block, in_order
+from .group import MOST_ROWS, ROW, ROW_BYTES, THREADS, Group, Nest, Pattern, Stage, Use, block, in_order
 from .position import Loop, Position, current, resolved
 from .through import THROUGH, unknown
 
 FAR: Final = 4 << 20  # bytes of an array from which rows are better computed again than written and read
-THREADS: Final = 4  # turns of the outer loops that keep the threads busy, so that rows may be summed in order
+WIDE: Final = 256  # columns of a product from which its rows may as well come from memory: the time is in the product
+PRODUCTS: Final = 16  # contractions of a nest at most: code of bounded size, which layers that are alike share
 
 Tags = dict[Loop, int]
 
@@ -166,6 +167,8 @@ class _Building:
         products = h.tiles or ([] if h.heavy is None else [(h.heavy, h.position)])
         if not products or any(id(n) not in self.d.contractions for n, _ in products):
             return None
+        if len(products) + sum(len(s.group.tiles) or 1 for s in self.stages) > PRODUCTS:
+            return None
         c = self.d.contractions[id(products[0][0])]
         k = {axis: Loop(c.product.shape[axis], True) for axis in c.k}
         reads = self.reads(h, products, k)
@@ -179,6 +182,8 @@ class _Building:
             fits = len(reduced) == len(k) and all(v in tags for v in batch) and self.in_order(reduced)
             return Stage(h, tags, reduced) if fits else None
         if any(v not in h.loops for v in tags):
+            return None
+        if h.heavy is not None and h.heavy.size > WIDE * math.prod(self.outer) * self.rows:
             return None
         if h.tiles:
             around, row = self.around(h)
@@ -361,7 +366,8 @@ class _Building:
                 self.group.sinks += [sink for sink in sinks if id(sink.node) not in inside]
         read = tuple([(n, pattern) for n, pattern in tiles if id(n) not in self.unread])
         self.group.heavy = rows[0]
-        self.group.nest = Nest(self.outer, self.rows, block(self.rows, bytes_of_row), tuple(stages), read)
+        size = block(self.rows, bytes_of_row, math.prod(self.outer))
+        self.group.nest = Nest(self.outer, self.rows, size, tuple(stages), read)
         for n, _ in tiles:
             if not self.stages[self.writer.get(id(n), 0)].again:
                 self.d.stored.pop(id(n), None)

@@ -22,7 +22,7 @@ from codegen.loops import BLOCK
 from .. import ir
 from ..ir import ELEMENTARY, ELEMENTWISE, MOVEMENT, REDUCE, Node, Op
 from .contraction import Contraction, contraction
-from .group import ROW_BYTES, Group, Sink, Target, Use, block, in_order, matched, reaches
+from .group import ROW_BYTES, THREADS, Group, Sink, Target, Use, block, in_order, matched, reaches
 from .nests import Decided, nested
 from .position import Loop, Position, current, laid_over, resolved
 from .tails import share_rows
@@ -36,7 +36,6 @@ STORE: Final = 24  # cost of writing and first reading it
 AGAIN_ROW: Final = 3  # what computing a value again in another pass over a row may cost before it is kept in scratch
 CACHE: Final = 1 << 20  # bytes that stay in the second cache
 SERIAL: Final = 1 << 14  # elements from which several threads are faster than one
-THREADS: Final = 4  # turns of the outermost loops from which these keep the threads busy
 VECTORS: Final = 64  # elements of the outermost loops that run side by side
 
 _COST: Final[dict[Op, int]] = {
@@ -87,6 +86,7 @@ class _Partitioner:
         self.reasons: dict[int, str] = {}
         self.groups: list[Group] = []
         self.light: set[int] = set()  # made of leaves by elementwise operations and movement alone
+        self.positions: set[int] = set()  # made of positions and constants alone, in less time than a load takes
         self.by_parts: set[int] = set()  # CATs that are written part by part
         self.cat_readers: dict[int, set[Group]] = {}
         self.cap = CAP
@@ -115,6 +115,9 @@ class _Partitioner:
                 for s in n.src:
                     self.forced.setdefault(id(s), "stored: read by host code")
             self._measure(n)
+            made = n.op in ELEMENTWISE or (n.op in MOVEMENT and n.op is not Op.GATHER) or n.op in (Op.IOTA, Op.CONST)
+            if made and self.cost[id(n)] <= LOAD and all(id(s) in self.positions for s in n.src):
+                self.positions.add(id(n))
         if not self.fuse:
             inside_contraction = {id(c.product) for c in self.contractions.values()}
             for n in self.order:
@@ -189,7 +192,7 @@ class _Partitioner:
         cost = self.cost[id(n)]
         if len(uses) > (PLACES if cost > LOAD else 4 * PLACES) and cost:
             return f"stored: needed in {len(uses)} places, {cost:.3g} operations each"
-        if n.op in MOVEMENT and n.op is not Op.GATHER:
+        if (n.op in MOVEMENT and n.op is not Op.GATHER) or id(n) in self.positions:
             return None
         times = sum(u.times for u in uses)
         if cost * (times - 1) > AGAIN_ROW and len(uses) > 1 and len(groups) == 1:
