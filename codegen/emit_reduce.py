@@ -25,6 +25,7 @@ from .vectorize import row_is_lanewise
 SMALL_BODY = 12  # statements up to which a row's step is unrolled in place; larger ones are one copy, rotating
 FREE_BLOCK = 8 * BLOCK  # steps of a block where any order will do
 VECTOR_BYTES = 64  # of the virtual vector that sums are defined over
+LEAVES = 8  # blocks that are combined at once: a power of two
 
 
 def reduce(f: Frame, node: Reduce) -> None:
@@ -95,14 +96,19 @@ class Counter:
     combined from the left, slot[level] + block, one level up each time; the outcome waits in the first free slot.
     At the end the waiting slots (the set bits of the number of blocks) are combined from the lowest level up,
     again with the older, higher one on the left. With one block nothing is stored at all.
+
+    How far a push goes is what a branch predictor cannot learn, and a wrong guess stops the loads of the next block. So
+    the first levels are no loop: blocks wait as leaves, `group` of them, and are combined when all are there.
     """
 
-    def __init__(self, f: Frame, accs: list[Accumulator], lanes: int, blocks: int) -> None:
+    def __init__(self, f: Frame, accs: list[Accumulator], lanes: int, blocks: int, group: int = LEAVES) -> None:
         self.f, self.accs, self.blocks = f, accs, blocks
         self.types = [register_type(wide_type(a.type), lanes) for a in accs]
         self.only: list[Val] = []
         self.number = const(I64, 0)  # of the block that is being pushed
+        self.group = min(group, 1 << (blocks - 1).bit_length())
         if blocks > 1:
+            self.leaves = [f.alloca(t, self.group) for t in self.types]
             self.slots = [f.alloca(t, blocks.bit_length()) for t in self.types]
             self.count = f.alloca(I64)
             f.b.store(const(I64, 0), self.count, 8)
@@ -113,24 +119,38 @@ class Counter:
 
     def put(self, values: list[Val], level: Val) -> None:
         """Keeps the outcome of a block in the slot of its level."""
-        for slots, t, value in zip(self.slots, self.types, values, strict=True):
-            self.f.b.store(value, self.slot(slots, t, level), bytes_of(t))
+        self._store(values, self.slots, level)
 
     def push(self, values: list[Val]) -> None:
-        """
-            entry:   c = count, count = c + 1                         ->  test
-            test:    level = phi, value = phi; bit `level` of c set?  ->  merge | put
-            merge:   value = slot[level] + value, level + 1           ->  test
-            put:     slot[level] = value
-        """
-        f, b = self.f, self.f.b
+        """Adds the next block: one of `group` leaves, the last of which takes them all to the levels above."""
+        b = self.f.b
         if self.blocks == 1:
             self.only = values
             return
+        self.number = b.load(I64, self.count, 8)
+        b.store(b.binary("add", self.number, const(I64, 1)), self.count, 8)
+        if self.group == 1:
+            return self._above(values)
+        last = const(I64, self.group - 1)
+        leaf = b.binary("and", self.number, last)
+        self._store(values, self.leaves, leaf)
+        if self.blocks > self.group:
+            full, on = b.fresh_label("full"), b.fresh_label("on")
+            b.cond_branch(b.icmp("eq", leaf, last), full, on)
+            b.label(full)
+            self._above([self._combined(k, self._leaves(k, self.group)) for k in range(len(self.accs))])
+            b.branch(on)
+            b.label(on)
+
+    def _above(self, values: list[Val]) -> None:
+        """
+            entry:                                                        ->  test
+            test:    level = phi, value = phi; bit `level` of c set?      ->  merge | put
+            merge:   value = slot[level] + value, level + 1               ->  test
+            put:     slot[level] = value
+        """
+        f, b = self.f, self.f.b
         test, merge, put = b.fresh_label("test"), b.fresh_label("merge"), b.fresh_label("put")
-        c = b.load(I64, self.count, 8)
-        b.store(b.binary("add", c, const(I64, 1)), self.count, 8)
-        self.number = c
         merging = self.merging()
         before = b.block
         b.branch(test)
@@ -145,7 +165,7 @@ class Counter:
             older = b.load(t, self.slot(slots, t, level), bytes_of(t))
             merged.append(combine(f, acc.op, acc.type, older, value))
         above = b.opaque(b.binary("add", level, const(I64, 1)))
-        b.set_phi(level, at, [(const(I64, 0), before), (above, b.block)])
+        b.set_phi(level, at, [(const(I64, self.group.bit_length() - 1), before), (above, b.block)])
         for (phi, where), first, later in zip(phis, values, merged, strict=True):
             b.set_phi(phi, where, [(first, before), (later, b.block)])
         b.branch(test)
@@ -155,17 +175,42 @@ class Counter:
     def slot(self, slots: Val, t: Ty, level: Val) -> Val:
         return self.f.b.gep(t, slots, level)
 
+    def _store(self, values: list[Val], slots: list[Val], number: Val) -> None:
+        for into, t, value in zip(slots, self.types, values, strict=True):
+            self.f.b.store(value, self.slot(into, t, number), bytes_of(t))
+
+    def _load(self, k: int, slots: list[Val], number: int) -> Val:
+        t = self.types[k]
+        return self.f.b.load(t, self.slot(slots[k], t, const(I64, number)), bytes_of(t))
+
+    def _leaves(self, k: int, count: int) -> list[Val]:
+        return [self._load(k, self.leaves, leaf) for leaf in range(count)]
+
+    def _combined(self, k: int, values: list[Val]) -> Val:
+        """The cascade of these, of accumulator k."""
+        acc, waiting = self.accs[k], list[Val]()
+        for number, value in enumerate(values):
+            for _ in range((number ^ (number + 1)).bit_length() - 1):
+                value = combine(self.f, acc.op, acc.type, waiting.pop(), value)
+            waiting.append(value)
+        result = waiting.pop()
+        while waiting:
+            result = combine(self.f, acc.op, acc.type, waiting.pop(), result)
+        return result
+
     def finish(self) -> list[Val]:
         """What all blocks combine to."""
         if self.blocks == 1:
             return self.only
-        f, out = self.f, []
-        waiting = [level for level in range(self.blocks.bit_length()) if self.blocks >> level & 1]
-        for acc, slots, t in zip(self.accs, self.slots, self.types, strict=True):
-            values = [f.b.load(t, self.slot(slots, t, const(I64, level)), bytes_of(t)) for level in waiting]
-            result = values[0]
-            for older in values[1:]:
-                result = combine(f, acc.op, acc.type, older, result)
+        left = self.blocks % self.group if self.blocks > self.group else self.blocks
+        levels = range(self.group.bit_length() - 1, self.blocks.bit_length()) if self.blocks > self.group else ()
+        out = []
+        for k, acc in enumerate(self.accs):
+            above = [self._load(k, self.slots, level) for level in levels if self.blocks >> level & 1]
+            leaves = self._leaves(k, left)
+            result = self._combined(k, leaves) if leaves else above.pop(0)
+            for older in above:
+                result = combine(self.f, acc.op, acc.type, older, result)
             out.append(result)
         return out
 

@@ -1,8 +1,13 @@
 """The thread pool as LLVM text: see `codegen.threads`. Its state is a block of memory; no variable is global.
 
 A round: the caller writes the job, then the claims word (round above chunks left). Whoever decrements the chunks left
-owns a chunk, and the job stays as it is until every owner has added 1 to `DONE`. Words that threads wait for are
+may take a chunk, and the job stays as it is until all who may have added 1 to `DONE`. Words that threads wait for are
 futexes: the upper half of the claims, and `DONE`.
+
+Which chunk: each thread has a *home*, its share of the chunks in a row, so that it meets in the next kernel, and in the next
+call, the part of an array that its own caches hold. Who has finished at home helps at the next home that has chunks left, from
+the other end. A home's word has the round above the numbers of chunks taken at its end and at its beginning; one of an
+older round stands for none taken.
 """
 
 from __future__ import annotations
@@ -19,7 +24,9 @@ JOB: Final = 320  # kernel, outer, units, grain, table, params, entries, scratch
 STATUS: Final = 448  # u32 for each chunk
 WORKERS: Final = STATUS + 4 * 256  # thread, state, number: 8 bytes each
 MOST: Final = 256  # threads
-STATE_BYTES: Final = WORKERS + 24 * MOST
+THREADS: Final = WORKERS + 24 * MOST  # u64: the caller and the workers
+HOMES: Final = THREADS + 64  # u64 for each thread, in a line of its own
+STATE_BYTES: Final = HOMES + 64 * MOST
 ENTRIES: Final = ("pool_start", "pool_stop", "pool_probe", "pool_run")
 SPIN: Final = 2000  # pauses before a thread sleeps: some 50 to 100 µs
 
@@ -105,6 +112,59 @@ copied:
   call void %kernel(ptr %mine, ptr %params, i64 %begin, i64 %end, ptr %status)
   ret void
 }}
+define internal i64 @take(ptr %s, i64 %w, i64 %claims) {{
+entry:
+  %round = lshr i64 %claims, 32
+  %high = shl i64 %round, 32
+  %p.chunks = getelementptr i8, ptr %s, i64 {CHUNKS}
+  %chunks = load i64, ptr %p.chunks
+  %p.threads = getelementptr i8, ptr %s, i64 {THREADS}
+  %threads = load i64, ptr %p.threads
+  %homes = getelementptr i8, ptr %s, i64 {HOMES}
+  br label %visit
+visit:
+  %h = phi i64 [%w, %entry], [%next, %leave]
+  %up = add i64 %h, 1
+  %x = mul i64 %h, %chunks
+  %lo = udiv i64 %x, %threads
+  %y = mul i64 %up, %chunks
+  %hi = udiv i64 %y, %threads
+  %all = sub i64 %hi, %lo
+  %line = mul i64 %h, 64
+  %home = getelementptr i8, ptr %homes, i64 %line
+  %now = load atomic i64, ptr %home seq_cst, align 8
+  br label %try
+try:
+  %word = phi i64 [%now, %visit], [%other, %claim]
+  %at = lshr i64 %word, 32
+  %current = icmp eq i64 %at, %round
+  %low = and i64 %word, 4294967295
+  %counts = select i1 %current, i64 %low, i64 0
+  %first = and i64 %counts, 65535
+  %last = lshr i64 %counts, 16
+  %taken = add i64 %first, %last
+  %none = icmp eq i64 %taken, %all
+  br i1 %none, label %leave, label %claim
+leave:
+  %past = icmp eq i64 %up, %threads
+  %next = select i1 %past, i64 0, i64 %up
+  br label %visit
+claim:
+  %front = icmp eq i64 %h, %w
+  %one = select i1 %front, i64 1, i64 65536
+  %more = add i64 %counts, %one
+  %new = or i64 %high, %more
+  %swap = cmpxchg ptr %home, i64 %word, i64 %new seq_cst seq_cst
+  %other = extractvalue {{i64, i1}} %swap, 0
+  %won = extractvalue {{i64, i1}} %swap, 1
+  br i1 %won, label %found, label %try
+found:
+  %up1 = add i64 %lo, %first
+  %hi1 = sub i64 %hi, 1
+  %down = sub i64 %hi1, %last
+  %i = select i1 %front, i64 %up1, i64 %down
+  ret i64 %i
+}}
 define internal void @drain(ptr %s, i64 %w) {{
 entry:
   br label %look
@@ -125,7 +185,7 @@ claim:
 work:
   %p.chunks = getelementptr i8, ptr %s, i64 {CHUNKS}
   %chunks = load i64, ptr %p.chunks
-  %i = sub i64 %chunks, %left
+  %i = call i64 @take(ptr %s, i64 %w, i64 %seen)
   call void @chunk(ptr %s, i64 %w, i64 %i)
   %done = getelementptr i8, ptr %s, i64 {DONE}
   %before = atomicrmw add ptr %done, i32 1 seq_cst
@@ -224,6 +284,9 @@ make:
 made:
   br label %head
 exit:
+  %threads = add i64 %i, 1
+  %p.threads = getelementptr i8, ptr %s, i64 {THREADS}
+  store i64 %threads, ptr %p.threads
   ret i64 %i
 }}
 define i64 @pool_stop(ptr %s, i64 %count) {{
@@ -400,6 +463,7 @@ def pool_text() -> str:
     """The LLVM text that defines `ENTRIES`."""
     numbers = {
         "CLAIMS": CLAIMS, "SLEEPERS": SLEEPERS, "DONE": DONE, "WAITING": WAITING, "BUSY": BUSY, "STOP": STOP,
-        "JOB": JOB, "CHUNKS": JOB + 64, "STATUS": STATUS, "WORKERS": WORKERS, "SPIN": SPIN,
+        "JOB": JOB, "CHUNKS": JOB + 64, "STATUS": STATUS, "WORKERS": WORKERS, "THREADS": THREADS,
+        "HOMES": HOMES, "SPIN": SPIN,
     }  # fmt: skip
     return _HEAD + "".join(part.format(**numbers) for part in (_CHUNK, _WORKER, _CALLER))
