@@ -1,8 +1,8 @@
 """Fetching memory before it is read, where hardware does not: it goes ahead of the reads it sees, line after line.
 
 Of rows that are gone through several times only the first pass reads memory, which would wait while the others compute
-on what is in cache: so while a later pass goes over one row, the next is fetched. What jumps from page to page is
-fetched some steps ahead. Only time depends on this.
+on what is in cache: so while the passes go over one row they fetch the next, each a share. What jumps from page to
+page is fetched some steps ahead. Only time depends on this.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from . import address
 from .analysis import statements
 from .builder import ty
 from .frame import Frame
-from .index import Index, Var, of, substitute
+from .index import Index, Var, floordiv, of, substitute
 from .loops import Buffer, Load, Loop, Reduce, Stmt
 from .vectorize import hidden
 
@@ -26,26 +26,34 @@ Fetch = tuple[Buffer, Index]
 
 
 def fetches(loop: Loop) -> dict[int, list[Fetch]]:
-    """What a pass (by identity) over each row of a loop fetches of the next row.
+    """What each pass (by identity) over a row of a loop fetches of the next row: a share, so that memory never idles.
 
-    That is the last pass but one, because the last one stores; of two, the second.
+    The last pass, which stores, fetches only if there are but two.
     """
     passes = [(s, v) for s in loop.body if (v := _inner(s)) is not None]
     if loop.carries or len(passes) < 2:
         return {}
-    carrier, at = passes[-2 if len(passes) > 2 else -1]
-    seen: dict[Fetch, None] = {}
-    for s, var in passes[: passes.index((carrier, at))]:
+    fetching = passes[:-1] if len(passes) > 2 else passes
+    extent = fetching[-1][1].extent
+    fetching = [(s, v) for s, v in fetching if v.extent == extent]
+    place = Var(extent)  # in the next row
+    rows: dict[Fetch, None] = {}
+    for s, v in passes[:-1]:
         for x in statements([s]):
-            if isinstance(x, Load) and var.extent == at.extent and _is_row(x, loop.var, var):
-                seen[x.buffer, _next_row(x.index, loop.var, var, at)] = None
-    size = sum(b.type.bytes for b, _ in seen) * at.extent
-    return {id(carrier): list(seen)} if LEAST <= size <= MOST else {}
+            if isinstance(x, Load) and v.extent == extent and _is_row(x, loop.var, v):
+                there = {loop.var: of(loop.var) + 1, v: of(place)}
+                rows[x.buffer, _with(x.index, there)] = None
+    if not LEAST <= sum(b.type.bytes for b, _ in rows) * extent <= MOST:
+        return {}
+    shares = len(fetching)
+    return {
+        id(s): [(b, _with(e, {place: floordiv(of(v), shares) + k * (extent // shares)})) for b, e in rows]
+        for k, (s, v) in enumerate(fetching)
+    }
 
 
-def _next_row(e: Index, row: Var, inner: Var, at: Var) -> Index:
-    """The place in the next row, with `at` in place of `inner`."""
-    places = {inner: of(at), row: of(row) + 1}
+def _with(e: Index, places: dict[Var, Index]) -> Index:
+    """An index with other indices in place of variables."""
     return substitute(e, lambda a: places.get(a) if isinstance(a, Var) else None)
 
 

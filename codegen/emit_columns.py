@@ -41,7 +41,7 @@ from .running import Running
 from .target import Target
 from .vectorize import lanes_for
 
-TILE: Final = 4096  # bytes of a row in a tile: one page
+TILE: Final = 8192  # bytes of a row in a tile: two pages
 STACK: Final = 128 << 10  # bytes that the sums and slots of a tile may take
 ROWS: Final = 8  # rows added at once, of a small body
 SIZE: Final = 16  # statements in the copies of a body for several rows

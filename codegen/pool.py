@@ -4,10 +4,10 @@ A round: the caller writes the job, then the claims word (round above chunks lef
 may take a chunk, and the job stays as it is until all who may have added 1 to `DONE`. Words that threads wait for are
 futexes: the upper half of the claims, and `DONE`.
 
-Which chunk: each thread has a *home*, its share of the chunks in a row, so that it meets in the next kernel, and in the next
-call, the part of an array that its own caches hold. Who has finished at home helps at the next home that has chunks left, from
-the other end. A home's word has the round above the numbers of chunks taken at its end and at its beginning; one of an
-older round stands for none taken.
+Which chunk: each thread has a *home*, its share of the chunks in a row, so that it meets in the next kernel, and in the
+next call, what its own caches hold of an array. Who has finished at home helps at the next home that has chunks left,
+from the other end. A home's word has the round above the numbers of chunks taken at its end and at its beginning; one
+of an older round stands for none taken.
 """
 
 from __future__ import annotations

@@ -40,15 +40,17 @@ def softmax(rows: int, n: int, passes: int) -> Kernel:
     return kernel([Loop(i, body)], x, y, z)
 
 
-@pytest.mark.parametrize(("passes", "carrier"), [(1, None), (2, 1), (3, 1)])
-def test_a_later_pass_that_does_not_store_fetches_the_next_row(passes: int, carrier: int | None) -> None:
+@pytest.mark.parametrize(("passes", "fetching"), [(1, 0), (2, 2), (3, 2)])
+def test_passes_that_do_not_store_fetch_the_next_row_in_shares(passes: int, fetching: int) -> None:
     (loop,) = softmax(8, 1000, passes).body
     assert isinstance(loop, Loop)
     reduces = [s for s in loop.body if isinstance(s, Reduce)]
     found = fetches(loop)
-    assert list(found) == ([] if carrier is None else [id(reduces[carrier])])
-    for ((_, e),) in found.values():
-        assert (e.coefficient(loop.var), e.const) == (1000, 1000)
+    assert list(found) == [id(r) for r in reduces[:fetching]]
+    for k, ((_, e),) in enumerate(found.values()):
+        assert (e.coefficient(loop.var), e.const) == (1000, 1000 + k * 500)
+        at = e + of(loop.var) * -1000
+        assert at.bounds == (1000 + k * 500, 1499 + k * 500)
 
 
 def test_short_rows_are_not_fetched() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import math
 import os
 import subprocess
@@ -106,6 +107,26 @@ def test_chunks_cover_the_range_once(outer: int) -> None:
         y[:] = 0
         launch(code, x, y)
         assert np.array_equal(y, x * x)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+@pytest.mark.parametrize("chunks", [1, 2, 3, 7, 12, 128])
+def test_each_chunk_has_one_thread_in_every_round(count: int, chunks: int) -> None:
+    """The chunks of a round, at home or of others, in rounds that begin before all workers have seen the last one."""
+    seen: list[tuple[int, int]] = []
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    signature = ctypes.CFUNCTYPE(None, pointer, pointer, number, number, pointer)
+    kernel = signature(lambda table, params, begin, end, status: seen.append((begin, end)))
+    pool, status = threads.Pool(count), ctypes.c_int32(0)
+    try:
+        for _ in range(20):
+            seen.clear()
+            address = ctypes.cast(kernel, pointer).value
+            pool.run(pool.state, address, 1001, chunks << 32 | 1, None, None, 0, 0, ctypes.addressof(status))
+            edges = [1001 * i // chunks for i in range(chunks + 1)]
+            assert sorted(seen) == list(itertools.pairwise(edges))
+    finally:
+        pool.stop()
 
 
 def test_little_work_stays_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
