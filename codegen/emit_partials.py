@@ -69,7 +69,7 @@ class _Subtrees(Counter):
     """A counter of the blocks of one unit whose complete subtrees go to memory, the first as number `first`."""
 
     def __init__(self, f: Frame, accs: list[Accumulator], u: Units, into: Sequence[Buffer]) -> None:
-        super().__init__(f, accs, u.lanes, max(1 << u.level, 2), min(LEAVES, 1 << u.level))
+        super().__init__(f, accs, u.lanes, 2 << u.level, min(LEAVES, 1 << u.level))
         self.level, self.lanes, self.into = u.level, u.lanes, into
         self.low = const(I64, (1 << u.level) - 1)
         self.first = const(I64, 0)
