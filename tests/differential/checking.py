@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 from programs import CELLS, Cell, Program, cell_class, label
 
 import codegen.verify
+from codegen import threads
 from codegen.loops import Reduce, Stmt
 from tinyad.canonical import Canonical, Parameter, Slot, number, rebuild
 from tinyad.compare import Checker, complain, licensed, results, same_bits
@@ -135,6 +136,20 @@ def check(p: Program, other: Program | None = None, coverage: Coverage | None = 
         if again.key == c.key:  # parameters may have become equal
             assert plan_for(again, True) is plans[True]
             compare(again, plans[False], plans[True], coverage)
+
+
+def repeat(p: Program, times: int = 20) -> None:
+    """The fused plan gives the same bits every time on several threads: a race shows now and then only."""
+    c = number(p.roots)
+    plan = plan_for(c, True)
+    once: list[Any] | None = None
+    for count in (1, *[2] * times, *[3] * times):
+        if threads.size() != count:
+            threads.use_threads(count)
+        again = results(plan, run(plan, c))
+        once = once or again
+        for k, (x, y) in enumerate(zip(again, once, strict=True)):
+            assert same_bits(x, y).all(), f"root {k} differs on {count} threads"
 
 
 def compare(c: Canonical, unfused: Plan, fused: Plan, coverage: Coverage | None) -> None:
