@@ -145,12 +145,18 @@ def is_leaf(s: Stmt) -> bool:
 
 
 def sole(body: Sequence[Stmt]) -> Stmt | None:
-    """The only statement with a body of its own, if all others may be repeated: they read nothing written here."""
+    """The only statement with a body of its own, if all others may be repeated.
+
+    They read nothing written here, and write nothing that is updated here.
+    """
     found = [s for s in body if not is_leaf(s)]
     if len(found) != 1:
         return None
-    written = {id(s.buffer) for s in statements(body) if isinstance(s, (Store, Update))}
+    updated = {id(s.buffer) for s in statements(body) if isinstance(s, Update)}
+    written = updated | {id(s.buffer) for s in statements(body) if isinstance(s, Store)}
     for s in body:
         if isinstance(s, Update) or (isinstance(s, Load) and id(s.buffer) in written):
+            return None
+        if isinstance(s, Store) and id(s.buffer) in updated:
             return None
     return found[0]

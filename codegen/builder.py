@@ -222,6 +222,20 @@ class Builder:
             module.functions.append("\n".join([head, *inner.lines, f"  ret {y!r}", "}"]))
         return self.emit(result, f"call {result.ll} @{name}({', '.join(map(repr, args))})")
 
+    def copysign(self, x: Val, sign: Val) -> Val:
+        """The magnitude of `x` with the sign of `sign`.
+
+        A scalar's is made of bits: LLVM 22 takes the sign from before conversions and the conversion of the result to
+        half through it, and then converts a double to half for its sign, by a call of a C library.
+        """
+        if x.ty.lanes > 1:
+            return self.intrinsic("copysign", x.ty, x, sign)
+        bits = x.ty.as_int()
+        top = const(bits, -1 << (bits.bits - 1))
+        taken = self.binary("and", self.convert("bitcast", sign, bits), top)
+        rest = self.convert("bitcast", self.intrinsic("fabs", x.ty, x), bits)
+        return self.convert("bitcast", self.binary("or", rest, taken), x.ty)
+
     def any(self, mask: Val) -> Val:
         """Whether any lane of a vector of bools is true."""
         return mask if mask.ty.lanes == 1 else self.intrinsic("vector.reduce.or", I1, mask, suffix=mask.ty.suffix)

@@ -135,7 +135,7 @@ class Num:
 
     def sign_of(self, x: "Num") -> "Num":
         """This magnitude with the sign of `x`."""
-        return Num(self.b, self.b.intrinsic("copysign", self.ty, self.v, x.v))
+        return Num(self.b, self.b.copysign(self.v, x.v))
 
 
 Number = Union[Num, int, float]

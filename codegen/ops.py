@@ -332,7 +332,7 @@ def _remainder_loop(b: Builder, x: Val, y: Val) -> Val:
     b.branch(loop)
     b.label(done)
     left = b.select(divides, r, b.select(defined, size, const(t, float("nan"))))
-    return b.intrinsic("copysign", t, left, x)
+    return b.copysign(left, x)
 
 
 def _float_division(b: Builder, x: Val, y: Val) -> tuple[Val, Val]:
@@ -346,13 +346,13 @@ def _float_division(b: Builder, x: Val, y: Val) -> tuple[Val, Val]:
     shift = b.binary("and", opposite, b.fcmp("une", r, zero))
     quotient = b.select(shift, b.binary("fsub", quotient, const(t, 1.0)), quotient)
     r = b.select(shift, b.binary("fadd", r, y), r)
-    r = b.select(exact, b.intrinsic("copysign", t, zero, y), r)
+    r = b.select(exact, b.copysign(zero, y), r)
     # (x - r) / y is an integer up to rounding: take the nearest one.
     floored = b.intrinsic("floor", t, quotient)
     up = b.fcmp("ogt", b.binary("fsub", quotient, floored), const(t, 0.5))
     floored = b.select(up, b.binary("fadd", floored, const(t, 1.0)), floored)
     plain = b.binary("fdiv", x, y)
-    floored = b.select(b.fcmp("oeq", quotient, zero), b.intrinsic("copysign", t, zero, plain), floored)
+    floored = b.select(b.fcmp("oeq", quotient, zero), b.copysign(zero, plain), floored)
     return b.select(b.fcmp("oeq", y, zero), plain, floored), r
 
 

@@ -58,6 +58,18 @@ def test_bools_are_cut_as_bytes(n: int) -> None:
         assert [bool(g[0]) for g in got] == [True, False, True, False]
 
 
+def test_what_a_loop_updates_is_filled_once() -> None:
+    """A few elements cleared by straight code beside the loop that adds to them: each range cleared them again."""
+    x, y = buffer(F32, 2 * 9), buffer(F32, 2, "out")
+    i, j = Var(2, "i"), Var(9, "j")
+    zero, a = Const(F32, 0.0), Load(F32, x, flatten((of(i), of(j)), (2, 9)))
+    loop = Loop(i, [Loop(j, [a, Update("sum", y, of(i), a)])])
+    k = kernel([zero, Store(y, ZERO, zero), Store(y, Index({}, 1), zero), loop], x, y)
+    source, got = np.arange(18, dtype=np.float32).reshape(2, 9), np.ones(2, np.float32)
+    execute(k, source, got, splits=(1,))
+    assert (got == source.sum(1)).all()
+
+
 def test_small_sums_stay_whole() -> None:
     assert len(parts(sums(F32, 1, LEAST * 512, "sum"))) == 2
     assert len(parts(sums(F32, 1, (LEAST - 1) * 512, "sum"))) == 1

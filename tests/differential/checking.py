@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
+import pytest
 from programs import CELLS, Cell, Program, cell_class, label
 
 import codegen.verify
+from codegen import threads
+from codegen.jit import Code
 from codegen.loops import Reduce, Stmt
 from tinyad.canonical import Canonical, Parameter, Slot, number, rebuild
 from tinyad.compare import Checker, complain, licensed, results, same_bits
@@ -135,6 +139,35 @@ def check(p: Program, other: Program | None = None, coverage: Coverage | None = 
         if again.key == c.key:  # parameters may have become equal
             assert plan_for(again, True) is plans[True]
             compare(again, plans[False], plans[True], coverage)
+
+
+def repeat(p: Program, times: int = 20) -> None:
+    """The fused plan gives the same bits every time on several threads, a race showing now and then only; and with the
+    ranges that threads would share in another order."""
+    c = number(p.roots)
+    plan = plan_for(c, True)
+    threads.use_threads(1)
+    once = results(plan, run(plan, c))
+
+    def same(what: str) -> None:
+        for k, (x, y) in enumerate(zip(results(plan, run(plan, c)), once, strict=True)):
+            assert same_bits(x, y).all(), f"root {k} differs {what}"
+
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(threads, "call", _last_range_first)
+        same("with its last range first")
+    for count in (2, 3):
+        threads.use_threads(count)
+        for _ in range(times):
+            same(f"on {count} threads")
+
+
+def _last_range_first(code: Code, table: int, params: int, status: int, _: int) -> None:
+    """`threads.call` on one thread, from the last range of each function to the first."""
+    for f in code.functions:
+        cuts = [*range(0, f.outer, f.grain * -(-f.outer // (f.grain * 16))), f.outer]
+        for begin, end in reversed(list(pairwise(cuts))):
+            f.call(table, params, begin, end, status)
 
 
 def compare(c: Canonical, unfused: Plan, fused: Plan, coverage: Coverage | None) -> None:

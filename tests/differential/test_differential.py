@@ -8,7 +8,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from checking import Coverage, check
+from checking import Coverage, check, repeat
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from programs import CELLS, Generator, Program, make
@@ -30,8 +30,10 @@ SIZES = 8  # actions of a program, at most
     max_examples=200, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 @given(seed=st.integers(0, 2**32), size=st.integers(0, SIZES), cell=st.sampled_from(CELLS))
-def test_programs(seed: int, size: int, cell: tuple[str, str, str]) -> None:
+def test_programs(any_size: None, seed: int, size: int, cell: tuple[str, str, str]) -> None:
     check(make(seed, size, cell), make(seed, size, cell, data=1))
+    if seed % 4 == 0:
+        repeat(make(seed, size, cell))
 
 
 @pytest.mark.slow

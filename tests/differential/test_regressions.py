@@ -234,3 +234,61 @@ def test_panels_do_not_reach_into_the_next_one(dtype: str, i: int, j: int) -> No
 def test_rows_of_a_contraction_that_end_in_a_function() -> None:
     """Rows whose functions are done for many at once had no first turn, in which columns are packed."""
     hold(ad.logsumexp(normal(5, 65, 3) @ turned(normal(7, 3)), axis=-1))
+
+
+def test_a_sum_over_rows_that_passes_follow_is_no_stage() -> None:
+    """It is finished after the last block only; its group has tiles and no heavy node, whose position was asked for."""
+    a, b, c = normal(15, 3, 17), normal(15, 17, 3), normal(15, 3, 17)
+    s = a @ b
+    hold((turned(s - ad.max(s, axis=-1, keepdims=True)) @ c).sum(axis=-1))
+
+
+def test_what_passes_store_is_not_left_to_an_epilogue() -> None:
+    """It was computed in a contraction's epilogue as part of what its tile holds, and stored by nobody."""
+    w = ad.where(ad.sin(normal(31, 127)) + ad.cos(normal(31, 127)) > 0, 0.5, 1.0) * ad.exp(normal(31, 127))
+    s = normal(31, 64) @ normal(64, 127)
+    hold(w, (s * w).sum(axis=1), w + (s * w).sum(axis=1, keepdims=True))
+
+
+# what passes, tiles and tails keep ------------------------------------------------------------------------------------
+def test_factors_that_are_arrays_along_the_other_ones_axes() -> None:
+    """A factor that repeats itself was read at the index of the other factor's loops, which it does not have."""
+    e = ad.broadcast_to(ad.exp(normal(40, 20))[:, :, None], (40, 20, 30))
+    hold(e, (e * normal(20, 30)).sum(axis=1))
+
+
+def test_a_fixed_place_of_a_row() -> None:
+    """An element at a fixed place of a row was read before all rows, as its place depends on no loop."""
+    top = ad.exp(ad.broadcast_to(ad.max(normal(31, 15, 17, 1), axis=1, keepdims=True), (31, 15, 17, 1)))
+    here = ad.tensor(RNG.random((31, 15, 17, 3)) < 0.7)
+    x = ad.where(here, ad.pad(top, [(0, 0), (0, 0), (0, 0), (1, 1)]), -np.inf)
+    hold((x == ad.max(x, axis=3, keepdims=True))[..., 1:2])
+
+
+def test_a_part_of_cat_is_not_stored_by_who_waits_for_it() -> None:
+    """A kernel that reads the part and, by others, the whole was made its writer: the kernels were a cycle."""
+    x, y = stored(RNG.standard_normal((15, 127)), np.float32), stored(RNG.standard_normal((15, 127)), np.float32)
+    top, none = ir.reduce(ir.Op.REDUCE_MAX, x, (1,)), ir.const(0.0, FLOAT32, (15, 1))
+    rest = ir.shrink(ir.expand(top, (15, 127)), [(0, 15, 1), (1, 127, 1)])
+    total = ir.sum_(ir.scan("linrec", 1, ir.cat([rest, none], 1), y), (1,))
+    holds(ir.where(ir.lt(none, top), total, none))
+
+
+def test_rows_that_are_in_blocks_already() -> None:
+    """Their shape in blocks is their own: the source of what is summed was added up."""
+    x = stored(RNG.standard_normal((64, 32, 17)), np.float32)
+    zero, two = ir.const(0.0, FLOAT32, x.shape), ir.const(2.0, FLOAT32, x.shape)
+    holds(zero, ir.sum_(ir.where(ir.lt(zero, x), x, two), (0, 1)))
+
+
+def test_column_products_are_not_left_to_others() -> None:
+    """The kernel that has the rows multiplied them into memory, which no statement does."""
+    x = normal(64, 17, 3, 5).sum(axis=2)
+    hold(x, ad.prod(ad.tanh(x), axis=(0, 1)))
+
+
+def test_signs_of_halves_that_were_doubles() -> None:
+    """LLVM 22 takes a sign through conversions, and called a library to make a half of a double for it."""
+    x = ad.tensor(RNG.standard_normal((17, 2)).astype(np.float16))
+    hold(ad.cumprod(ad.tanh(ad.lgamma(x)), axis=1))
+    hold(ad.cumsum(ad.tanh(ad.lgamma(x[:, 0])), axis=0))

@@ -38,9 +38,9 @@ def contraction(
     variables = tuple([v for axis in c.k if (v := k[axis][0]) is not None])
     main, state.main = state.main, len(state.scopes) + 1  # no value is kept row by row inside
     bodies = []
-    for free, factor in zip((m, n), c.product.src):
-        state.open(*free, *variables)
-        value = state.value(factor, full)
+    for free, same, factor in zip((m, n), (c.n, c.m), c.product.src):
+        state.open(*free, *variables)  # a factor may be an array that repeats itself along the other one's axes
+        value = state.value(factor, tuple([ix.ZERO if i in same else e for i, e in enumerate(full)]))
         bodies.append((state.close().body, value))
     state.open(*m, *n, *variables)
     domain = inequalities(state, [found for factor in c.product.src for found in zeros(state, factor, full)])

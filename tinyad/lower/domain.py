@@ -48,7 +48,8 @@ class Readers:
         self.state = state
         stack = [*(s.node for s in group.sinks), *(n for n, _ in group.passes), *factors]
         self.ends = set(map(id, stack))
-        self.others = {id(n) for n, _ in group.tiles if n is not heavy}
+        stored_by_passes = {id(s.node) for s in group.sinks if s.position is None}
+        self.others = {id(n) for n, _ in group.tiles if n is not heavy} | stored_by_passes
         self.of: dict[int, list[Node]] = {}
         self.known: dict[int, set[Index]] = {}
         seen: set[int] = set()
@@ -77,9 +78,10 @@ class Readers:
         return Path(n, idx, axes)
 
     def _waits(self, reader: Node, n: Node) -> bool:
-        """Whether what `reader` reads besides `n` is made of another contraction, which is no tile yet."""
+        """Whether what `reader` reads besides `n` is made of another contraction, which is no tile yet, or of what a
+        pass is to store."""
         seen = {id(n)}
-        stack = [reader]
+        stack = [*reader.src]
         while stack:
             m = stack.pop()
             if id(m) in seen or self.state.is_loaded(m) or id(m) in self.state.ready:

@@ -219,7 +219,7 @@ class Lowering:
             buffer, at = self.home(n, idx)
         else:
             at = ix.unmask(ix.recombined(ix.flatten([idx[i] for i in axes], shape)))
-        depth = self.depth_of_index(at)
+        depth = max(map(self.depth_of_index, idx))  # a fixed place of a row is another value for each row
         if done is not None:
             return self.place(lo.Load(done.type, done, at), depth)
         value = yield from self.compute(n, idx, None)

@@ -177,7 +177,9 @@ class _Building:
             return None
         h.loops = resolved(h.loops)
         reduced = tuple([(axis, tags[v]) for axis, v in k.items() if v in tags])
-        if reduced:
+        if reduced:  # finished after the last block, which is too late for passes
+            if h.heavy is None:
+                return None
             batch = [v for i in c.batch for v in current(h.position)[i]]
             fits = len(reduced) == len(k) and all(v in tags for v in batch) and self.in_order(reduced)
             return Stage(h, tags, reduced) if fits else None

@@ -356,7 +356,8 @@ class _Partitioner:
                 group.readers |= set(readers) - {group}
                 self._enter(n, self._first_pass(u for u in uses if u.group.find() is group))
                 return
-            group = self._host(n, uses, list(readers))
+            waiting = [g.find() for t in parts for g in self.cat_readers[id(t.into)]]
+            group = self._host(n, uses, list(readers), waiting)
             place = next((u.position for u in uses if u.group.find() is group), None)
             group = group or self._new(n)
             position = self._write(group, n, own + parts, place)
@@ -396,13 +397,16 @@ class _Partitioner:
             self.targets.setdefault(id(s), []).append(Target(n, n.arg, offset))
             offset += s.shape[n.arg]
 
-    def _host(self, n: Node, uses: dict[Use, None], readers: list[Group]) -> Group | None:
-        """A group that can store `n` on its way, making no cycle."""
+    def _host(
+        self, n: Node, uses: dict[Use, None], readers: list[Group], waiting: Sequence[Group]
+    ) -> Group | None:
+        """A group that can store `n` on its way, making no cycle. `waiting`: who reads a CAT of which `n` is a part."""
         if not self.fuse or n.op in (Op.CALL, Op.SCATTER, Op.SCAN):
             return None
         for g in readers:
             mine = [u for u in uses if u.group.find() is g]
-            if self._fits(n, mine, g) and not any(reaches(h, g) for h in readers if h is not g):
+            later = [h for h in readers if h is not g] + [*waiting]
+            if g not in waiting and self._fits(n, mine, g) and not any(reaches(h, g) for h in later):
                 return g
         return None
 

@@ -46,9 +46,10 @@ def blocked(n: Node) -> Node | None:
     wide = [i for i in kept if a.shape[i] > 1]
     if not wide or max(reduced, default=0) > min(wide) or rows % BLOCK or rows < BLOCK * BLOCKS:
         return None
-    if n.dtype is FLOAT16 or 0 in a.shape:
+    if n.op is Op.PROD or n.dtype is FLOAT16 or 0 in a.shape:  # no memory is multiplied in place
         return None
-    laid = ir.reshape(a, (rows // BLOCK, BLOCK, *(a.shape[i] for i in kept)))
+    shape = rows // BLOCK, BLOCK, *(a.shape[i] for i in kept)
+    laid = Node(Op.RESHAPE, (a,), None, shape, a.dtype)  # a node of its own, whatever the shape of `a` is
     return ir.reduce(n.op, laid, (1,))
 
 
