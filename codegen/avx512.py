@@ -29,7 +29,7 @@ def bounded(b: Builder, x: Val, bound: Val) -> Val:
 
 
 def scale(b: Builder, x: Val, n: Val) -> Val | None:
-    """x * 2^n for a float `n` that is an integer, rounded once. None where there is no instruction."""
+    """x * 2^n for n rounded down to an integer, the result rounded once. None where there is no instruction."""
     return _pieces(b, "scalef", x, n, "")
 
 

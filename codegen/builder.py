@@ -104,16 +104,22 @@ class Module:
     `has_fma` and `has_f16c` say what the target does in hardware; without them a fused multiply-add and conversions
     to and from half would become calls of a C library, so code with the same bits is written out instead.
     `has_avx512`: it has what `codegen.avx512` offers. `has_long`: vectors of 64-bit integers are converted to and from
-    doubles by single instructions.
+    doubles by single instructions. `table_bytes`: of the widest registers `codegen.lookup` knows an instruction for.
     """
 
     def __init__(
-        self, has_fma: bool = True, has_f16c: bool = True, has_avx512: bool = False, has_long: bool = True
+        self,
+        has_fma: bool = True,
+        has_f16c: bool = True,
+        has_avx512: bool = False,
+        has_long: bool = True,
+        table_bytes: int = 0,
     ) -> None:
         self.has_fma = has_fma
         self.has_f16c = has_f16c
         self.has_avx512 = has_avx512
         self.has_long = has_long
+        self.table_bytes = table_bytes
         self.declared: dict[str, str] = {}
         self.globals: list[str] = []
         self.functions: list[str] = []

@@ -102,7 +102,7 @@ def emit(kernel: Kernel, target: Target, name: str, streamed: Collection[int] = 
 
     `streamed`: the numbers of buffers that are written past the caches.
     """
-    module = Module(target.has_fma, target.has_f16c, target.masks, target.has_long)
+    module = Module(target.has_fma, target.has_f16c, target.masks, target.has_long, target.table_bytes)
     for number, part in enumerate(parts(kernel)):
         _function(part, target, module, part_name(name, number), streamed)
     groups = [f"attributes #{i} = {{ {_attributes(bits)} }}" for i, bits in enumerate((target.vector_bytes * 8, HALF))]

@@ -234,7 +234,7 @@ def _streamed(kernel: Kernel, t: Target) -> frozenset[int]:
     could not find them itself.
     """
     bytes_of = [b.size * b.type.bytes for b in kernel.buffers]
-    if sum(bytes_of) <= t.cache_bytes:
+    if sum(bytes_of) < t.cache_bytes:
         return frozenset()
     read = {s.buffer for s in statements(kernel.body) if isinstance(s, (Load, Update))}
     return frozenset(

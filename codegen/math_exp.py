@@ -2,7 +2,8 @@
 
 x = n ln 2 + r with |r| <= ln(2)/2. Adding 1.5·2^p (p the fraction's width) rounds n to an integer and leaves it in
 the low bits of the sum, from where it is shifted into exponents. With ln 2 = HIGH + LOW and FMA, x - n HIGH is exact:
-it is a multiple of the last place of HIGH and less than 1. Then e^r = 1 + r + r² P(r).
+it is a multiple of the last place of HIGH and less than 1. Then e^r = 1 + r + r² P(r). In exp itself n counts eighths:
+its last three bits choose a power of two from a table, and P is shorter. (The others need 2^n without an error.)
 
 All coefficients of `codegen` were computed for it: Remez exchange in 50-digit arithmetic for the relative error of
 the function, each rounded to the nearest number of the type (for the shortest polynomials one by one from the lowest,
@@ -17,6 +18,7 @@ from typing import Final
 
 from . import avx512
 from .builder import Builder, Val
+from .lookup import COUNT, lookup
 from .number import SPECS, Num, fma, horner
 
 
@@ -32,10 +34,11 @@ class Exp:
     highest: float
     below_one: float  # e^-this is under a quarter of the last place of 1
     polynomial: tuple[float, ...]
+    eighth: tuple[float, ...]  # P for |r| <= ln(2)/16
 
 
 EXP: Final = {
-    # P, degree 4: relative error of expm1 2^-26.1
+    # P, degree 4: relative error of expm1 2^-26.1; in eighths degree 1, of exp 2^-25.2
     32: Exp(
         1.5 * 2.0**23,
         1.4426950216293335,
@@ -45,8 +48,9 @@ EXP: Final = {
         89.0,
         20.0,
         (0.5, 0.16666539013385773, 0.04166661202907562, 0.008367126807570457, 0.0013917002361267805),
+        (0.500064492225647, 0.1666685789823532),
     ),
-    # P, degree 10: 2^-61.7
+    # P, degree 10: 2^-61.7; in eighths 5, 2^-58.2
     64: Exp(
         1.5 * 2.0**52,
         1.4426950408889634,
@@ -68,17 +72,34 @@ EXP: Final = {
             2.510909024420236e-08,
             2.0924401643510525e-09,
         ),
+        (
+            0.5000000000000296,
+            0.16666666666663726,
+            0.04166666657011067,
+            0.008333333371114995,
+            0.0013889780501531728,
+            0.00019840565824694845,
+        ),
     ),
 }
+EIGHTHS: Final = (  # 2^(k/8)
+    1.0,
+    1.0905077326652577,
+    1.189207115002721,
+    1.2968395546510096,
+    1.4142135623730951,
+    1.5422108254079407,
+    1.681792830507429,
+    1.8340080864093424,
+)
+LARGEST: Final = 0.0625  # more than |r| in eighths
 
 
-LARGEST: Final = 0.375  # more than |r|
-
-
-def reduce(x: Num, c: Exp) -> tuple[Num, Num]:
-    """1.5·2^p + n, whose bits end in n, and r."""
-    shifted = fma(x, c.log2e, c.magic)
-    n = shifted - c.magic
+def reduce(x: Num, c: Exp, parts: int = 1) -> tuple[Num, Num]:
+    """1.5·2^p + n, whose bits end in n, and r; with n a multiple of 1 / parts, bits that end in n parts."""
+    magic = c.magic / parts
+    shifted = fma(x, c.log2e, magic)
+    n = shifted - magic
     return shifted, fma(n, -c.low, fma(n, -c.high, x))
 
 
@@ -91,19 +112,20 @@ def exp(b: Builder, v: Val) -> Val:
     x = Num(b, v)
     c = EXP[v.ty.bits]
     direct = avx512.serves(b, v.ty)
-    shifted, r = reduce(x if direct else x.at_most(c.highest).at_least(c.lowest), c)
+    shifted, r = reduce(x if direct else x.at_most(c.highest).at_least(c.lowest), c, COUNT)
     if direct:
         r = Num(b, avx512.bounded(b, r.v, x.like(LARGEST).v))
-    return _times_power(fma(r * r, horner(r, c.polynomial), r) + 1.0, shifted).v
+    power = lookup(EIGHTHS, shifted.bits())
+    return _times_power(fma(power, fma(r * r, horner(r, c.eighth), r), power), shifted, COUNT).v
 
 
-def _times_power(y: Num, shifted: Num) -> Num:
-    """y 2^n for n in the low bits of `shifted`."""
-    at_once = avx512.scale(y.b, y.v, (shifted - EXP[y.ty.bits].magic).v)
+def _times_power(y: Num, shifted: Num, parts: int = 1) -> Num:
+    """y 2^n for the n of `reduce`, rounded down to an integer."""
+    at_once = avx512.scale(y.b, y.v, (shifted - EXP[y.ty.bits].magic / parts).v)
     if at_once is not None:
         return Num(y.b, at_once)
     fraction, bias = SPECS[y.ty.bits]
-    n = shifted.bits()
+    n = shifted.bits() >> parts.bit_length() - 1
     half = (n >> 1) << fraction
     rest = (n << fraction) - half
     return y * (half + (bias << fraction)).real() * (rest + (bias << fraction)).real()

@@ -29,6 +29,11 @@ class Target:
     cache_bytes: int = 32 << 20
     checked: bool = False
 
+    @property
+    def table_bytes(self) -> int:
+        """Of the widest registers that `codegen.lookup` knows an instruction for: all of these targets have FMA."""
+        return self.vector_bytes if self.has_fma else 0
+
 
 LEVELS: Final = {  # name -> (vector bytes, vector registers, fma and f16c, masks, conversions of 64-bit integers)
     "x86-64-v2": (16, 16, False, False, False),

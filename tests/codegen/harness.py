@@ -30,7 +30,7 @@ Body = Callable[[Builder, tuple[Val, ...]], Val]
 def text(body: Body, result: Type, operands: tuple[Type, ...], lanes: int, target: str) -> str:
     """LLVM text of ``f(count, result, *operands)``: `body` on `count` vectors of registers."""
     t = jit.target(target)
-    module = Module(t.has_fma, t.has_f16c, t.masks, t.has_long)
+    module = Module(t.has_fma, t.has_f16c, t.masks, t.has_long, t.table_bytes)
     b = Builder(module)
     count, out, *sources = (Val(f"%p{i}", I64 if i == 0 else PTR) for i in range(len(operands) + 2))
     b.branch("loop")

@@ -352,7 +352,7 @@ def test_operations_without_meaning_raise(op, name):
 def test_no_operation_calls_a_library(level):
     """One object with all operations in it, of 1 and of 16 lanes, refers to nothing outside."""
     t = jit.target(level)
-    module = Module(t.has_fma, t.has_f16c, t.masks, t.has_long)
+    module = Module(t.has_fma, t.has_f16c, t.masks, t.has_long, t.table_bytes)
     for number, ((op, result, operands), lanes) in enumerate(itertools.product(signatures(), (1, 16))):
         b = Builder(module)
         args = tuple(Val(f"%a{i}", register_type(o, lanes)) for i, o in enumerate(operands))
