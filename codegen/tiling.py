@@ -44,7 +44,8 @@ FEW_ROWS = 24  # rows up to which a large factor is read once, in place
 FEW_ROWS_FAR = 128  # the same for a factor in far memory: packing would wait for it
 FEW_COLUMNS = 256  # columns from which they stream well
 LARGE = 256 << 10  # bytes from which a factor is large
-SUMS = 64 << 10  # bytes of running sums of a contraction with few rows
+WAITING_ROWS = 8  # rows up to which a large factor is waited for: more steps of it are then read side by side
+SUMS = 128 << 10  # bytes of running sums of a contraction with few rows
 DIRECT_ROWS = 256  # rows up to which columns are better read where they are than packed
 
 
@@ -260,10 +261,10 @@ def stream(s: Contract, target: Target) -> Stream | None:
         return None
     if lanes > 16 or not _straight(s.epilogue) or not _along(body, group[0], s.k):
         return None
-    nv = 2
+    nv = 2 if rows <= WAITING_ROWS else 4
     nr = nv * lanes
     nb = min(_up(columns, nr), max(SUMS // (rows * size) // nr, 2) * nr)
-    return Stream(swapped, lanes, nv, max(target.registers // 4, 1), nb, rows, columns, k, size)
+    return Stream(swapped, lanes, nv, max(target.registers // (2 * nv), 1), nb, rows, columns, k, size)
 
 
 def _straight(body: Sequence[Stmt]) -> bool:
