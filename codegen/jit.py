@@ -230,8 +230,8 @@ def compile_kernels(wanted: Sequence[Wanted], t: Target, workers: int = 1) -> li
 def _streamed(kernel: Kernel, t: Target) -> frozenset[int]:
     """The numbers of the buffers that are written past the caches, as they would not be found there later anyway.
 
-    These are outputs of a kernel that moves more than the largest cache holds, if it does not read them itself, or
-    could not find them itself.
+    These are outputs of a kernel that moves as much as the largest cache holds, or more, if it does not read them
+    itself, or could not find them itself.
     """
     bytes_of = [b.size * b.type.bytes for b in kernel.buffers]
     if sum(bytes_of) < t.cache_bytes:
