@@ -38,6 +38,7 @@ from .index import unmask
 from .loops import BLOCK, Accumulator, Buffer, Check, Load, Loop, Reduce, Stmt, Store, Update
 from .memory import store_vector
 from .running import Running
+from .scalar import B1
 from .target import Target
 from .vectorize import lanes_for
 
@@ -133,6 +134,7 @@ class Tile:
         widest = max(s.wide.bytes for s in every)
         self.lanes = max(f.target.vector_bytes // widest, 1)
         room = min(TILE // widest, STACK // sum(s.arrays * s.wide.bytes for s in every))
+        self.packed = any(s.wide is B1 for s in every)  # vectors of bools in memory, of which a single one is no part
         self.room = max(room // self.lanes, 1) * self.lanes
         for s in every:
             s.memory = f.alloca(s.wide_ty(1), s.arrays * self.room)
@@ -168,7 +170,7 @@ class Tile:
                 body(at)
             return carried
 
-        if not exact or f.target.masks:
+        if f.target.masks or not (exact or self.packed):
             f.loop(self.first, self.last, self.lanes, [], partial(vector, exact), "tile")
             return
         whole = b.binary("and", b.binary("sub", self.last, self.first), const(I64, -self.lanes))

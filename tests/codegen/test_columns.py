@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from kernel_tools import NUMPY, buffer, column_tree, compiled, execute, kernel, same_bits, sample
+from levels import runnable_levels
 
 from codegen.emit_columns import column_units, is_tiled
 from codegen.index import Var, flatten, of
 from codegen.loops import Accumulator, Apply, Const, Kernel, Load, Loop, Reduce, Result, Stmt, Store
 from codegen.parts import parts
-from codegen.scalar import F16, F32, F64, I32, U8, Type
+from codegen.scalar import B1, F16, F32, F64, I32, U8, Type
 from codegen.target import level
 
 V3, V4 = (level(name, "x86_64-unknown-linux-gnu") for name in ("x86-64-v3", "x86-64-v4"))
@@ -40,6 +41,25 @@ def test_tiles_of_wide_rows(type: Type, shape: tuple[int, int]) -> None:
     wide = squares.astype(np.float32) if type is F16 else squares
     with np.errstate(over="ignore"):
         assert same_bits(sums, column_tree(wide, "sum").astype(NUMPY[type]))
+
+
+@pytest.mark.parametrize("target", runnable_levels())
+@pytest.mark.parametrize("shape", [(64, 63), (64, 95), (127, 127), (100, 300)], ids=str)
+def test_tiles_of_bools(shape: tuple[int, int], target: str) -> None:
+    """Last columns were cleared and merged as a vector, whose bools are bits, and added to as bytes one by one."""
+    rows, width = shape
+    x, ys = buffer(B1, rows * width), [buffer(B1, width, "out") for _ in range(2)]
+    i, j = Var(rows, "i"), Var(width, "j")
+    a = Load(B1, x, flatten((of(i), of(j)), (rows, width)))
+    r = Reduce((i,), [a], (Accumulator("max", B1, a), Accumulator("min", B1, a)), "column")
+    results = [Result(B1, r, k) for k in range(2)]
+    k = kernel([Loop(j, [r, *results, *(Store(y, of(j), v) for y, v in zip(ys, results, strict=True))])], x, *ys)
+    for fill in (False, True):
+        source = np.full(shape, fill)
+        source[rows // 2, ::3] = not fill
+        some, every = np.zeros(width, bool), np.zeros(width, bool)
+        execute(k, source, some, every, target=target)
+        assert (some == source.any(0)).all() and (every == source.all(0)).all()
 
 
 @pytest.mark.parametrize("shape", [(40_000, 7), (5000, 64), (3011, 77), (2048, 300), (66_000, 2)], ids=str)
