@@ -51,7 +51,7 @@ class Readers:
         stored_by_passes = {id(s.node) for s in group.sinks if s.position is None}
         self.others = {id(n) for n, _ in group.tiles if n is not heavy} | stored_by_passes
         self.of: dict[int, list[Node]] = {}
-        self.known: dict[int, set[Index]] = {}
+        self.known: dict[int, tuple[Index, ...]] = {}
         seen: set[int] = set()
         while stack:
             n = stack.pop()
@@ -92,25 +92,26 @@ class Readers:
             stack += m.src
         return False
 
-    def unused(self, n: Node, idx: tuple[Index, ...]) -> set[Index]:
-        """Inequalities without which nobody reads `n` at `idx`: what all its readers have in common."""
+    def unused(self, n: Node, idx: tuple[Index, ...]) -> tuple[Index, ...]:
+        """Inequalities without which nobody reads `n` at `idx`: what all its readers have in common, in their order."""
         if id(n) in self.known:
             return self.known[id(n)]
-        self.known[id(n)] = set()
+        self.known[id(n)] = ()
         if id(n) in self.ends:
-            return set()
-        common: set[Index] | None = None
+            return ()
+        common: tuple[Index, ...] | None = None
         for reader in self.of.get(id(n), ()):
             at = _at(reader, n, idx)
             if at is None:
-                return set()
+                return ()
             found = self.unused(reader, at)
             if reader.op is Op.WHERE and reader.src[0] is not n:
-                found = found.union(inequalities(self.state, [Condition(reader.src[0], reader.src[1] is n, at)]))
-            common = found if common is None else common & found
+                mine = inequalities(self.state, [Condition(reader.src[0], reader.src[1] is n, at)])
+                found = (*found, *(e for e in mine if e not in found))
+            common = found if common is None else tuple([e for e in common if e in found])
             if not common:
                 break
-        self.known[id(n)] = common or set()
+        self.known[id(n)] = common or ()
         return self.known[id(n)]
 
 
