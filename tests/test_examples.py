@@ -61,7 +61,7 @@ def test_example(name):
     script, *arguments = name.split()
     run = subprocess.run(
         [sys.executable, str(EXAMPLES / script), *arguments],
-        env=env, cwd=ROOT, capture_output=True, text=True, timeout=60,
+        env=env, cwd=ROOT, capture_output=True, text=True, timeout=300,  # a minute for the CNN without FMA
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-3000:]
     for pattern in patterns:
