@@ -27,7 +27,7 @@ from .cost import operations
 from .emit import emit, part_name, scratch_bytes, shared_bytes
 from .emit_crossed import is_crossed
 from .generic import LEAST, generic
-from .loops import Kernel, Load, Loop, Reduce, Stmt, Update
+from .loops import Kernel, Load, Loop, Reduce, Stmt, Store, Update
 from .parts import parts
 from .ranges import extent, ranged
 from .split import prepare
@@ -231,17 +231,24 @@ def _streamed(kernel: Kernel, t: Target) -> frozenset[int]:
     """The numbers of the buffers that are written past the caches, as they would not be found there later anyway.
 
     These are outputs of a kernel that moves as much as the largest cache holds, or more, if it does not read them
-    itself, or could not find them itself.
+    itself, or could not find them itself, and if all their rows begin where a line does: a row past the caches between
+    others that are not takes longer than either.
     """
     bytes_of = [b.size * b.type.bytes for b in kernel.buffers]
     if sum(bytes_of) < t.cache_bytes:
         return frozenset()
     read = {s.buffer for s in statements(kernel.body) if isinstance(s, (Load, Update))}
+    ragged = {s.buffer for s in statements(kernel.body) if isinstance(s, Store) and not _in_lines(s)}
     return frozenset(
         i
         for i, (b, size) in enumerate(zip(kernel.buffers, bytes_of, strict=True))
-        if b.role == "out" and (b not in read or size > t.cache_bytes)
+        if b.role == "out" and b not in ragged and (b not in read or size > t.cache_bytes)
     )
+
+
+def _in_lines(s: Store) -> bool:
+    """Whether rows, along the variable that goes from element to element, are stored from the beginning of a line."""
+    return all(c == 1 or c * s.buffer.type.bytes % LINE == 0 for c in s.index.terms.values())
 
 
 def _entry(kernel: Kernel, text: str, t: Target, streamed: frozenset[int]) -> tuple[Entry, bool, float]:

@@ -45,8 +45,9 @@ def test_large_outputs_are_streamed(type: Type, terms: int) -> None:
     assert same_bits(got, want)
 
 
-@pytest.mark.parametrize("width", [64, 77])
-def test_rows_are_streamed_where_they_are_aligned(width: int) -> None:
+@pytest.mark.parametrize("width", [16, 64, 7, 24, 77, 1000])
+def test_rows_are_streamed_where_all_begin_with_a_line(width: int) -> None:
+    """Rows of 24, of which every second one lies aligned, took twelve times as long half past the caches."""
     rows = 40
     x, s, y = buffer(F32, rows * width), buffer(F32, rows), buffer(F32, rows * width, "out")
     i, j = Var(rows), Var(width)
@@ -54,7 +55,7 @@ def test_rows_are_streamed_where_they_are_aligned(width: int) -> None:
     out = Apply("mul", F32, (a, scale))
     body = [Loop(i, [scale, Loop(j, [a, out, Store(y, flatten((of(i), of(j)), (rows, width)), out)])])]
     k = kernel(body, x, s, y)
-    assert "movnt" in compiled(k, SMALL).asm
+    assert ("movnt" in compiled(k, SMALL).asm) == (width % 16 == 0)
     source, scales, got = sample(F32, (rows, width)), sample(F32, rows, 1), np.zeros((rows, width), np.float32)
     execute(k, source, scales, got, splits=(1, 7), target=SMALL)
     assert same_bits(got, source * scales[:, None])
