@@ -30,7 +30,7 @@ from .pool import ENTRIES, MOST, SLEEPERS, STATE_BYTES, pool_text
 LEAST: Final = 8_000  # nanoseconds of work below which even a spinning worker is no help
 SLOWEST: Final = 100_000  # nanoseconds of waking that are believed: more was measured while other processes ran
 CHUNK: Final = 8_000  # nanoseconds of work in a chunk, about
-EACH: Final = 16  # chunks for each thread at most: enough for an even load, and long enough to go through memory well
+EACH: Final = 8  # chunks for each thread at most: enough for an even load, few enough that most are done at home
 CHUNKS: Final = 128  # of one round at most
 GRAIN: Final = 64  # iterations that chunks are multiples of, where there are many: whole vectors, whole cache lines
 _SYNCHRONOUS: Final = {"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP"}
