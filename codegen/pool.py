@@ -6,8 +6,8 @@ futexes: the upper half of the claims, and `DONE`.
 
 Which chunk: each thread has a *home*, its share of the chunks in a row, so that it meets in the next kernel, and in the
 next call, what its own caches hold of an array. Who has finished at home helps at the next home that has chunks left,
-from the other end. A home's word has the round above the numbers of chunks taken at its end and at its beginning; one
-of an older round stands for none taken.
+from the other end. A home's word has the turn above the numbers of chunks taken at its end and at its beginning; one
+of an older turn stands for none taken. The turn is the job's, since a pool that is stopped moves the round on at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DONE: Final = 128  # u32: chunks finished
 WAITING: Final = 132  # u32: whether the caller sleeps until the last one is
 BUSY: Final = 192  # u32: whether a caller has the pool
 STOP: Final = 256  # u32
-JOB: Final = 320  # kernel, outer, units, grain, table, params, entries, scratch, chunks, mxcsr: 8 bytes each
+JOB: Final = 320  # kernel, outer, units, grain, table, params, entries, scratch, chunks, mxcsr, turn: 8 bytes each
 STATUS: Final = 448  # u32 for each chunk
 WORKERS: Final = STATUS + 4 * 256  # thread, state, number: 8 bytes each
 MOST: Final = 256  # threads
@@ -112,10 +112,12 @@ copied:
   call void %kernel(ptr %mine, ptr %params, i64 %begin, i64 %end, ptr %status)
   ret void
 }}
-define internal i64 @take(ptr %s, i64 %w, i64 %claims) {{
+define internal i64 @take(ptr %s, i64 %w) {{
 entry:
-  %round = lshr i64 %claims, 32
-  %high = shl i64 %round, 32
+  %job = getelementptr i8, ptr %s, i64 {JOB}
+  %p.turn = getelementptr i64, ptr %job, i64 10
+  %turn = load i64, ptr %p.turn
+  %high = shl i64 %turn, 32
   %p.chunks = getelementptr i8, ptr %s, i64 {CHUNKS}
   %chunks = load i64, ptr %p.chunks
   %p.threads = getelementptr i8, ptr %s, i64 {THREADS}
@@ -137,7 +139,7 @@ visit:
 try:
   %word = phi i64 [%now, %visit], [%other, %claim]
   %at = lshr i64 %word, 32
-  %current = icmp eq i64 %at, %round
+  %current = icmp eq i64 %at, %turn
   %low = and i64 %word, 4294967295
   %counts = select i1 %current, i64 %low, i64 0
   %first = and i64 %counts, 65535
@@ -185,7 +187,7 @@ claim:
 work:
   %p.chunks = getelementptr i8, ptr %s, i64 {CHUNKS}
   %chunks = load i64, ptr %p.chunks
-  %i = call i64 @take(ptr %s, i64 %w, i64 %seen)
+  %i = call i64 @take(ptr %s, i64 %w)
   call void @chunk(ptr %s, i64 %w, i64 %i)
   %done = getelementptr i8, ptr %s, i64 {DONE}
   %before = atomicrmw add ptr %done, i32 1 seq_cst
@@ -328,6 +330,11 @@ entry:
   store i64 %chunks, ptr %p.chunks
   %p.mxcsr = getelementptr i64, ptr %job, i64 9
   call void @llvm.x86.sse.stmxcsr(ptr %p.mxcsr)
+  %p.turn = getelementptr i64, ptr %job, i64 10
+  %last = load i64, ptr %p.turn
+  %later = add i64 %last, 1
+  %turn = and i64 %later, 4294967295
+  store i64 %turn, ptr %p.turn
   %done = getelementptr i8, ptr %s, i64 {DONE}
   store atomic i32 0, ptr %done seq_cst, align 4
   %step = add i64 4294967296, %chunks

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,6 +128,31 @@ def test_each_chunk_has_one_thread_in_every_round(count: int, chunks: int) -> No
             assert sorted(seen) == list(itertools.pairwise(edges))
     finally:
         pool.stop()
+
+
+def test_a_pool_stopped_in_a_round_loses_and_repeats_no_chunk() -> None:
+    """Homes took the stop for a new round, in which nothing was taken."""
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    signature = ctypes.CFUNCTYPE(None, pointer, pointer, number, number, pointer)
+    edges = range(0, 1001, 10)
+    for _ in range(20):
+        seen: list[tuple[int, int]] = []
+        begun = threading.Event()
+
+        def chunk(table: int, params: int, begin: int, end: int, status: int, seen=seen, begun=begun) -> None:
+            seen.append((begin, end))
+            begun.set()
+            time.sleep(0.0001)
+
+        kernel, pool, status = signature(chunk), threads.Pool(3), ctypes.c_int32(0)
+        address = ctypes.cast(kernel, pointer).value
+        arguments = pool.state, address, 1000, 100 << 32 | 1, None, None, 0, 0, ctypes.addressof(status)
+        caller = threading.Thread(target=pool.run, args=arguments)
+        caller.start()
+        begun.wait()
+        pool.stop()
+        caller.join()
+        assert sorted(seen) == list(itertools.pairwise(edges))
 
 
 def test_little_work_stays_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
