@@ -97,8 +97,9 @@ class Counter:
     At the end the waiting slots (the set bits of the number of blocks) are combined from the lowest level up,
     again with the older, higher one on the left. With one block nothing is stored at all.
 
-    How far a push goes is what a branch predictor cannot learn, and a wrong guess stops the loads of the next block. So
-    the first levels are no loop: blocks wait as leaves, `group` of them, and are combined when all are there.
+    How far a push goes is what a branch predictor cannot learn, and a wrong guess stops the loads of the next block:
+    rows in the second cache took 1.6 times as long. So the first levels are no loop: blocks wait as leaves, `group` of
+    them, and are combined when all are there.
     """
 
     def __init__(self, f: Frame, accs: list[Accumulator], lanes: int, blocks: int, group: int = LEAVES) -> None:
@@ -130,7 +131,8 @@ class Counter:
         self.number = b.load(I64, self.count, 8)
         b.store(b.binary("add", self.number, const(I64, 1)), self.count, 8)
         if self.group == 1:
-            return self._above(values)
+            self._above(values)
+            return
         last = const(I64, self.group - 1)
         leaf = b.binary("and", self.number, last)
         self._store(values, self.leaves, leaf)

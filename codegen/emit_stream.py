@@ -17,7 +17,7 @@ from __future__ import annotations
 from functools import partial
 
 from .ahead import prefetch
-from .builder import I64, Val, const, ty
+from .builder import I64, Val, const
 from .combine import identity, wide_type
 from .epilogue import Tile, run_epilogue
 from .flat import Flat, multiply_add
@@ -70,11 +70,14 @@ class _Stream:
             def block(k0: Val, carried: list[Val]) -> list[Val]:
                 k1 = f.extreme("smin", b.binary("add", k0, const(I64, CONTRACT_BLOCK)), depth)
                 rest = p.k % p.steps
-                ends = b.icmp("eq", k1, depth) if rest else const(ty("i", 1), False)
-                last = b.binary("sub", k1, b.select(ends, const(I64, rest), const(I64, p.steps)))
+                ends = b.icmp("eq", k1, depth)
+                last = b.binary("sub", k1, b.select(ends, const(I64, rest or p.steps), const(I64, p.steps)))
                 f.loop(k0, last, p.steps, [], partial(inside, (n0, n1)), "chain")
                 panels = partial(self._panels, (n0, n1), last, closes=p.chains > 1)
-                f.choose(ends, lambda: panels(rest), lambda: panels(p.steps))
+                if rest:
+                    f.choose(ends, lambda: panels(rest), lambda: panels(p.steps))
+                else:
+                    panels(p.steps)
                 return carried
 
             f.loop(const(I64, 0), depth, CONTRACT_BLOCK, [], block, "block")

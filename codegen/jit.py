@@ -230,12 +230,12 @@ def compile_kernels(wanted: Sequence[Wanted], t: Target, workers: int = 1) -> li
 def _streamed(kernel: Kernel, t: Target) -> frozenset[int]:
     """The numbers of the buffers that are written past the caches, as they would not be found there later anyway.
 
-    These are outputs of a kernel that moves as much as the largest cache holds, or more, if it does not read them
-    itself, or could not find them itself, and if all their rows begin where a line does: a row past the caches between
-    others that are not takes longer than either.
+    These are outputs of a kernel that moves three quarters of what the largest cache holds, or more, if it does not
+    read them itself, or could not find them itself, and if all their rows begin where a line does: a row past the
+    caches between others that are not takes longer than either.
     """
     bytes_of = [b.size * b.type.bytes for b in kernel.buffers]
-    if sum(bytes_of) < t.cache_bytes:
+    if 4 * sum(bytes_of) < 3 * t.cache_bytes:
         return frozenset()
     read = {s.buffer for s in statements(kernel.body) if isinstance(s, (Load, Update))}
     ragged = {s.buffer for s in statements(kernel.body) if isinstance(s, Store) and not _in_lines(s)}

@@ -2,10 +2,11 @@
 
 The pool is machine code over pthreads and futexes (Linux on x86-64; elsewhere kernels run on the calling thread). A
 round is one kernel call: its outer range is cut into chunks, which the caller and the workers claim from one atomic
-word, the number of the round above the chunks left. So a worker that comes late finds nothing and harms nothing, and
-the caller waits for claimed chunks only, not for workers that are still asleep. Workers spin for a while after a
-round, then sleep; nobody is woken by a system call unless somebody sleeps. One caller at a time has the pool, others
-meanwhile run their kernels alone. Chunks do not show in results: a kernel's bits are the same for any split.
+word, the number of the round above the chunks left, each first from its own part of the range (`codegen.pool`). So a
+worker that comes late finds nothing and harms nothing, and the caller waits for claimed chunks only, not for workers
+that are still asleep. Workers spin for a while after a round, then sleep; nobody is woken by a system call unless
+somebody sleeps. One caller at a time has the pool, others meanwhile run their kernels alone. Chunks do not show in
+results: a kernel's bits are the same for any split.
 """
 
 from __future__ import annotations

@@ -74,13 +74,13 @@ def test_what_is_read_again_stays_in_the_cache() -> None:
     assert compiled(k, target).streamed == {1}
 
 
-def test_a_kernel_that_moves_just_what_the_cache_holds_is_streamed() -> None:
+def test_a_kernel_that_moves_most_of_what_the_cache_holds_is_streamed() -> None:
     n, i = 4000, Var(4000)
     x, y = buffer(F32, n), buffer(F32, n, "out")
     a = Load(F32, x, of(i))
     k = kernel([Loop(i, [a, Store(y, of(i), a)])], x, y)
-    assert compiled(k, replace(SMALL, cache_bytes=8 * n)).streamed == {1}
-    assert not compiled(k, replace(SMALL, cache_bytes=8 * n + 1)).streamed
+    assert compiled(k, replace(SMALL, cache_bytes=32 * n // 3)).streamed == {1}
+    assert not compiled(k, replace(SMALL, cache_bytes=32 * n // 3 + 2)).streamed
 
 
 def test_the_size_of_the_cache_is_read(tmp_path) -> None:
