@@ -25,6 +25,7 @@ from .coalesce import coalesce
 from .combine import COMBINE, COMBINE_BOOL, wide_type
 from .fold import Fold, is_zero, prune
 from .index import Div, Index, Mod, Var, constant, of, unmask
+from .join import join
 from .loops import (
     BLOCK,
     Accumulator,
@@ -56,10 +57,10 @@ MIN_SCALAR = 4  # extent that the piece without masks of a loop around others ha
 
 @lru_cache(64)
 def prepare(kernel: Kernel) -> Kernel:
-    """The kernel as it is emitted: nests coalesced, loops split."""
+    """The kernel as it is emitted: reductions joined, nests coalesced, loops split."""
     if kernel.prepared:
         return kernel
-    kernel = coalesce(kernel)
+    kernel = coalesce(join(kernel))
     inner = sole(kernel.body) is None
     for split in (_Phases(inner), _Borders(inner)) if _concerned(kernel.body) else (Fold(),):
         kernel = replace(kernel, body=prune(split.body(kernel.body)))
