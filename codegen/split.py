@@ -25,6 +25,7 @@ from .coalesce import coalesce
 from .combine import COMBINE, COMBINE_BOOL, wide_type
 from .fold import Fold, is_zero, prune
 from .index import Div, Index, Mod, Var, constant, of, unmask
+from .jam import Jam
 from .join import join
 from .loops import (
     BLOCK,
@@ -64,7 +65,7 @@ def prepare(kernel: Kernel) -> Kernel:
     inner = sole(kernel.body) is None
     for split in (_Phases(inner), _Borders(inner)) if _concerned(kernel.body) else (Fold(),):
         kernel = replace(kernel, body=prune(split.body(kernel.body)))
-    return replace(kernel, body=_stored_late(kernel.body), prepared=True)
+    return replace(kernel, body=_stored_late(Jam().body(kernel.body)), prepared=True)
 
 
 def borders(body: Sequence[Stmt]) -> list[Stmt]:
