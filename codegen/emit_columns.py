@@ -138,6 +138,7 @@ class Tile:
         self.room = max(room // self.lanes, 1) * self.lanes
         for s in every:
             s.memory = f.alloca(s.wide_ty(1), s.arrays * self.room)
+        self.waiting = {r: [RUNNING] for r in self.sums}  # the arrays that, combined, are what a reduction comes to
         self.first = self.last = const(I64, 0)
 
     def over(self, lo: Val, hi: Val, body: Callable[[], None]) -> None:
@@ -190,6 +191,14 @@ class Tile:
     def store(self, s: "Sums", array: Val, at: Val, value: Val) -> None:
         self.f.b.store(value, self.place(s, array, at), s.wide.bytes)
 
+    def total(self, r: Reduce, s: "Sums", at: Val) -> Val:
+        """What a reduction has come to at the vector `at`."""
+        lowest, *others = self.waiting[r]
+        value = self.load(s, lowest, at)
+        for slot in others:
+            value = combine(self.f, s.acc.op, s.acc.type, self.load(s, slot, at), value)
+        return value
+
     def given(self, at: Val, upto: Stmt | None) -> None:
         """The statements before `upto` at the vector `at`; what reductions came to is read from memory."""
         for s in self.loop.body:
@@ -197,7 +206,7 @@ class Tile:
                 break
             if isinstance(s, Reduce):
                 for sums in self.sums[s]:
-                    self.f.results[s, sums.k] = rounded(self.f, sums.acc, self.load(sums, RUNNING, at))
+                    self.f.results[s, sums.k] = rounded(self.f, sums.acc, self.total(s, sums, at))
             elif upto is None or not isinstance(s, Store):
                 self.f.run([s])
 
@@ -391,16 +400,14 @@ class _Counter:
         b.label(done)
 
     def finish(self) -> None:
-        """What all blocks combine to, as running sums."""
-        f, tile = self.f, self.tile
-        blocks = _blocks(self.r)
-        waiting = [const(I64, 1 + level) for level in range(blocks.bit_length()) if blocks >> level & 1]
+        """What all blocks combine to; where later reductions read it again and again, as running sums."""
+        tile, blocks = self.tile, _blocks(self.r)
+        tile.waiting[self.r] = [const(I64, 1 + level) for level in range(blocks.bit_length()) if blocks >> level & 1]
 
         def columns(at: Val) -> None:
             for s in self.sums:
-                value = tile.load(s, waiting[0], at)
-                for slot in waiting[1:]:
-                    value = combine(f, s.acc.op, s.acc.type, tile.load(s, slot, at), value)
-                tile.store(s, RUNNING, at, value)
+                tile.store(s, RUNNING, at, tile.total(self.r, s, at))
 
-        tile.each(columns, exact=False)
+        if self.r is not list(tile.sums)[-1]:
+            tile.each(columns, exact=False)
+            tile.waiting[self.r] = [RUNNING]

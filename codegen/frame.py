@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from .analysis import statements
 from .builder import I64, PTR, Builder, Module, Ty, Val, const, ty
 from .index import Index, Var
 from .loops import Buffer, Carry, Contract, Kernel, Reduce, Stmt, Value
@@ -29,11 +29,12 @@ ON_STACK = 16 << 10  # bytes of panels and tiles up to which they are on the sta
 class Scope:
     """A region that its head dominates: an open loop body, an unrolled copy, or the function itself."""
 
-    __slots__ = ("cache", "head", "place")
+    __slots__ = ("cache", "head", "known", "place")
 
-    def __init__(self, place: int) -> None:
+    def __init__(self, place: int, known: dict[str, Val]) -> None:
         self.place = place
         self.head: list[str] = []
+        self.known = known  # `Builder.known` of the head
         self.cache: dict[object, Val] = {}
 
 
@@ -67,7 +68,6 @@ class Frame:
         self.kept: dict[tuple[str, Contract], Kept] = {}  # what contractions keep from turn to turn, and where
         self.kept_areas: dict[tuple[str, Contract], Val] = {}
         self.starts: dict[Var, Val] = {}  # where loops begin
-        self.plain_steps = not any(isinstance(s, Contract) for s in statements(kernel.body))  # see `Builder.opaque`
         self.ranged: Stmt | None = None  # the statement that does only the range handed over
         self._zero: Val | None = None
         self.open()
@@ -78,7 +78,7 @@ class Frame:
     # scopes -----------------------------------------------------------------------------------------------------
     def open(self) -> Scope:
         self.b.lines.append("")
-        scope = Scope(len(self.b.lines) - 1)
+        scope = Scope(len(self.b.lines) - 1, dict(self.b.known))
         self.scopes.append(scope)
         return scope
 
@@ -108,9 +108,12 @@ class Frame:
         if depth is None:
             yield
             return
-        saved, self.b.lines = self.b.lines, self.scopes[depth].head
+        b, scope = self.b, self.scopes[depth]
+        lines, known, before = b.lines, b.known, len(scope.known)
+        b.lines, b.known = scope.head, scope.known
         yield
-        self.b.lines = saved
+        b.lines, b.known = lines, known
+        known.update(islice(scope.known.items(), before, None))
 
     @contextmanager
     def vectorised(
@@ -206,9 +209,7 @@ class Frame:
         i, place = b.phi(I64)
         phis = [b.phi(v.ty) for v in init]
         after = body(i, [v for v, _ in phis])
-        following = b.binary("add", i, const(I64, step))
-        if self.plain_steps:
-            following = b.opaque(following)
+        following = b.opaque(b.binary("add", i, const(I64, step)))
         b.set_phi(i, place, [(lo, before), (following, b.block)])
         for (phi, where), first, last in zip(phis, init, after, strict=True):
             b.set_phi(phi, where, [(first, before), (last, b.block)])
