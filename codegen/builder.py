@@ -341,7 +341,7 @@ class Builder:
         assert start is not None
         if over is not None:
             start = self.pure(PTR, f"getelementptr {element.ll}, ptr {start.ref}, i64 {over.ref}")
-        bytes += plus * (element.bits * element.lanes // 8)
+        bytes += plus * -(-element.bits * element.lanes // 8)
         if not bytes:
             return start
         found = self.pure(PTR, f"getelementptr i8, ptr {start.ref}, i64 {bytes}")

@@ -23,7 +23,7 @@ from .emit_partials import partials
 from .emit_reduce import reduce
 from .emit_rows import epilogue, rows
 from .emit_scan import ABREAST, abreast, advance, is_prefix, prefix
-from .frame import Frame, first_lanes, lane_numbers
+from .frame import Frame, first_lanes, lanes_before
 from .index import Div, Index, Mod, Var, mod, unmask
 from .keep import kept
 from .loops import (
@@ -49,13 +49,12 @@ from .parts import parts
 from .ranges import ranged
 from .scalar import F32, F64
 from .target import Target
-from .vectorize import copies, lanes_for, outlined, private, round_up_to_power
+from .vectorize import copies, lanes_for, outlined, private, round_up_to_power, weight
 
 HALF = 256  # bits of a vector that waits for far memory
 STACK_SCRATCH = 64 << 10  # scratch buffers up to this many bytes together live on the stack
-BIG_BODY = 40  # statements from which a vector loop is one masked copy instead of a main loop and a tail
+BIG_BODY = 20  # instructions from which a vector loop is one masked copy instead of a main loop and a tail
 _RANGE = Val("%begin", I64), Val("%end", I64)
-SHORT = 4  # vectors below which a loop is one masked copy from half as many statements on
 
 
 def shared_bytes(kernel: Kernel) -> int:
@@ -325,7 +324,7 @@ def _loop(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
     whole = lo.ref == "0" and hi.ref == str(extent)
     if whole and extent % lanes == 0:
         _vector_loop(f, loop, lanes, lo, hi, aligned=True)
-    elif f.target.masks and 2 * sum(1 for _ in statements(loop.body)) >= BIG_BODY * (1 + (extent >= SHORT * lanes)):
+    elif f.target.masks and weight(loop.body) >= BIG_BODY:
         lo, aligned = _align(f, loop, lanes, lo, hi)
         _masked_loop(f, loop, lanes, lo, hi, aligned)
     elif whole:
@@ -405,10 +404,9 @@ def _vector_loop(f: Frame, loop: Loop, lanes: int, lo: Val, hi: Val, aligned: bo
 
 def _masked_loop(f: Frame, loop: Loop, lanes: int, lo: Val, hi: Val, aligned: bool) -> None:
     def step(i: Val, carried: list[Val]) -> list[Val]:
-        numbers = lane_numbers(ty("i", 64, lanes))
-        left = f.b.splat(f.b.binary("sub", hi, i), lanes)
-        f.full = f.b.icmp("sge", f.b.binary("sub", hi, i), const(I64, lanes)) if f.streamed else None
-        _vector_step(f, loop, lanes, i, f.b.icmp("slt", numbers, left), aligned)
+        left = f.b.binary("sub", hi, i)
+        f.full = f.b.icmp("sge", left, const(I64, lanes)) if f.streamed else None
+        _vector_step(f, loop, lanes, i, lanes_before(f, left, lanes), aligned)
         f.full = None
         return carried
 

@@ -33,7 +33,7 @@ from .builder import I64, Ty, Val, const, register_type, ty
 from .combine import combine, identity, wide_type
 from .emit_partials import UNITS, Units
 from .emit_reduce import nest, rounded
-from .frame import Frame, lane_numbers
+from .frame import Frame, lanes_before
 from .index import unmask
 from .loops import BLOCK, Accumulator, Buffer, Check, Load, Loop, Reduce, Stmt, Store, Update
 from .memory import store_vector
@@ -160,8 +160,7 @@ class Tile:
         def vector(masked: bool, at: Val, carried: list[Val]) -> list[Val]:
             active = None
             if masked:
-                left = b.splat(b.binary("sub", self.last, at), self.lanes)
-                active = b.icmp("slt", lane_numbers(ty("i", 64, self.lanes)), left)
+                active = lanes_before(f, b.binary("sub", self.last, at), self.lanes)
             with f.scope((self.loop.var, at)), f.vectorised(self.loop.var, self.lanes, active, aligned=False):
                 body(at)
             return carried

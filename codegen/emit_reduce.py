@@ -11,18 +11,18 @@ from math import prod
 
 from . import memory
 from .ahead import fetch
-from .analysis import dominating_bytes, statements
+from .analysis import dominating_bytes
 from .builder import I64, Ty, Val, const, register_type
 from .combine import combine, identity, is_ordered, wide_type
-from .frame import Frame, first_lanes
+from .frame import Frame, first_lanes, lanes_before
 from .index import Var
 from .loops import BLOCK, UNROLL, Accumulator, Reduce
 from .ops import to_memory, to_register
 from .running import Running, across
 from .squares import by_squares, crossing
-from .vectorize import row_is_lanewise
+from .vectorize import row_is_lanewise, weight
 
-SMALL_BODY = 12  # statements up to which a row's step is unrolled in place; larger ones are one copy, rotating
+SMALL_BODY = 12  # instructions up to which a row's step is unrolled in place; larger ones are one copy, rotating
 FREE_BLOCK = 8 * BLOCK  # steps of a block where any order will do
 VECTOR_BYTES = 64  # of the virtual vector that sums are defined over
 LEAVES = 8  # blocks that are combined at once: a power of two
@@ -281,46 +281,55 @@ def _row_vectors(
     running = Running(f, accs, lanes)
     fresh = running.fresh()
     each = len(fresh)
-    size = sum(1 for _ in statements(node.body))
+    large = weight(node.body) > SMALL_BODY
 
-    def unrolled(start: Val, state: list[Val], count: int) -> list[Val]:
-        """`count` elements from `start` on, each vector written out; `state` is UNROLL states."""
+    def unrolled(start: Val, state: list[Val], count: int, first: int = 0) -> list[Val]:
+        """`count` elements from `start` on, each vector written out, into the UNROLL states from number `first` on."""
         state = list(state)
         for s in range(-(-count // lanes)):
             at = f.b.binary("add", start, const(I64, s * lanes)) if s else start
             left = count - s * lanes
             mask = None if left >= lanes else first_lanes(left, lanes)
-            mine = slice(s % UNROLL * each, (s % UNROLL + 1) * each)
+            mine = slice((first + s) % UNROLL * each, ((first + s) % UNROLL + 1) * each)
             state[mine] = _row_step(f, node, running, lanes, at, mask, state[mine])
         return state
 
-    def rotating(start: Val, hi: Val, state: list[Val]) -> list[Val]:
-        """Whole groups in one copy: each step takes the first accumulators and puts them last."""
+    def rotating(start: Val, count: int) -> list[Val]:
+        """`count` elements in one copy: each step takes the first accumulators and puts them last."""
+        steps, rest = divmod(count, lanes)
+        masked = rest > 0 and f.target.masks
+        end = f.b.binary("add", start, const(I64, count if masked else steps * lanes))
 
         def step(i: Val, carried: list[Val]) -> list[Val]:
-            new = _row_step(f, node, running, lanes, i, None, carried[:each])
+            mask = lanes_before(f, f.b.binary("sub", end, i), lanes) if masked else None
+            new = _row_step(f, node, running, lanes, i, mask, carried[:each])
             return carried[each:] + new
 
-        return f.loop(start, hi, lanes, state, step, "row", certain=True)
+        steps += masked
+        state = f.loop(start, end, lanes, fresh * UNROLL, step, "row", certain=steps > 0)
+        turned = steps % UNROLL * each
+        state = (state[-turned:] + state[:-turned])[: steps * each] + (fresh * UNROLL)[steps * each :]
+        return state if masked or not rest else unrolled(end, state, rest, steps)
 
-    def grouped(start: Val, hi: Val, state: list[Val]) -> list[Val]:
-        if size > SMALL_BODY:
-            return rotating(start, hi, state)
-        return f.loop(start, hi, group, state, lambda i, carried: unrolled(i, carried, group), "row", certain=True)
+    def grouped(start: Val, count: int) -> list[Val]:
+        """`count` elements, a multiple of groups, in copies for a group."""
+        end = f.b.binary("add", start, const(I64, count))
+        step = lambda i, carried: unrolled(i, carried, group)  # noqa: E731
+        return f.loop(start, end, group, fresh * UNROLL, step, "row", certain=True)
 
     def finish(state: list[Val]) -> None:
         counter.push(_pairwise(running, [state[k : k + each] for k in range(0, len(state), each)]))
 
     def whole(start: Val, carried: list[Val]) -> list[Val]:
-        end = const(I64, int(start.ref) + block) if start.ref.isdigit() else f.b.binary("add", start, const(I64, block))
-        finish(grouped(start, end, fresh * UNROLL))
+        finish(rotating(start, block) if large else grouped(start, block))
         return carried
 
     def last(_: Val, carried: list[Val]) -> list[Val]:
-        start = full * block
-        middle = start + rest // group * group
-        state = grouped(const(I64, start), const(I64, middle), fresh * UNROLL)
-        finish(unrolled(const(I64, middle), state, extent - middle))
+        start, done = const(I64, full * block), rest // group * group
+        if large:
+            finish(rotating(start, rest))
+        else:
+            finish(unrolled(const(I64, full * block + done), grouped(start, done), rest - done))
         return carried
 
     border = const(I64, full * block)

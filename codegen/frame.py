@@ -23,6 +23,7 @@ from .target import Target
 if TYPE_CHECKING:
     from .keep import Kept
 
+MASK_BITS = 32  # lanes up to which a mask is made in a general register, beside what vectors do
 ON_STACK = 16 << 10  # bytes of panels and tiles up to which they are on the stack
 
 
@@ -258,6 +259,18 @@ def lane_numbers(t: Ty) -> Val:
         return const(t, 0)
     parts = ", ".join(f"{t.scalar().ll} {i}" for i in range(t.lanes))
     return Val(f"<{parts}>", t)
+
+
+def lanes_before(f: "Frame", left: Val, lanes: int) -> Val:
+    """A mask: true in the first `left` lanes, at least 0."""
+    b = f.b
+    if is_literal(left):
+        return first_lanes(int(left.ref), lanes)
+    if not f.target.masks or lanes > MASK_BITS:
+        return b.icmp("slt", lane_numbers(ty("i", 64, lanes)), b.splat(left, lanes))
+    ones = b.binary("shl", const(I64, -1), f.extreme("smin", left, const(I64, lanes)))
+    bits = b.convert("trunc", b.binary("xor", ones, const(I64, -1)), ty("i", lanes))
+    return b.convert("bitcast", bits, ty("i", 1, lanes))
 
 
 def first_lanes(count: int, lanes: int) -> Val:

@@ -18,6 +18,7 @@ LATENCY_VECTORS = 4  # vectors in flight where each step waits for the one befor
 CHAIN = 32  # operations from which a chain is too long for the hardware to overlap iterations well
 SHORT = frozenset(("add", "sub", "mul", "div", "neg", "abs", "sqrt", "max", "min"))  # without temporaries of their own
 OUTLINED = 8  # places of a body from which an elementary function is called: its code is most of what LLVM works on
+FUNCTION = 20  # instructions of an elementary function
 REGISTER_VALUES = 48  # values that vectors in flight may have in registers or close by: larger bodies get fewer
 
 
@@ -58,6 +59,13 @@ def outlined(body: Sequence[Stmt]) -> set[str]:
     """The elementary functions that stand so often in a body that they are functions of the module and called."""
     times = Counter(s.op for s in statements(body) if isinstance(s, Apply) and s.op in FUNCTIONS)
     return {op for op, count in times.items() if count >= OUTLINED}
+
+
+def weight(body: Sequence[Stmt]) -> int:
+    """About how many instructions the statements of a body are."""
+    called = outlined(body)
+    written = FUNCTIONS.keys() - called
+    return sum(FUNCTION if isinstance(s, Apply) and s.op in written else 1 for s in statements(body))
 
 
 def _is_chain(body: Sequence[Stmt]) -> bool:
