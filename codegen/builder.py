@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
+from math import copysign
 from typing import Final
 
 from .scalar import Type
@@ -93,6 +94,12 @@ def float_literal(bits: int, value: float) -> str:
 
 def const(t: Ty, value: bool | int | float) -> Val:
     """A literal of type `t`, the same in every lane. Integers are taken modulo 2^bits."""
+    return _const(t, value, t.kind == "f" and copysign(1.0, value))
+
+
+@lru_cache(4096)
+def _const(t: Ty, value: bool | int | float, sign: float) -> Val:
+    """`const`; zeros are equal whatever their `sign`."""
     if t.kind == "f":
         text = float_literal(t.bits, float(value))
     elif t.bits == 1:
@@ -255,6 +262,8 @@ class Builder:
 
     def convert(self, op: str, x: Val, to: Ty) -> Val:
         """`op`: zext sext trunc fpext fptrunc sitofp uitofp fptosi fptoui bitcast."""
+        if x.ty is to:
+            return x
         return self.pure(to, f"{op} {x.ty.ll} {x.ref} to {to.ll}")
 
     def declare(self, name: str, result: str, args: str) -> None:

@@ -48,6 +48,7 @@ ROWS: Final = 8  # rows added at once, of a small body
 SIZE: Final = 16  # statements in the copies of a body for several rows
 AHEAD: Final = 2 * ROWS  # rows after which memory is fetched: each is another page, where no prefetcher goes by itself
 LEAST: Final = 2 * BLOCK  # rows from which tiles pay
+NEAR: Final = 64 << 10  # bytes of rows that are walked down column by column, for a cache holds them
 WIDE: Final = 8  # vectors from which a row is wide
 NARROW: Final = 8 << 10  # bytes of a row up to which threads share the rows
 UNIT: Final = 8  # blocks of rows that a unit has at least
@@ -58,7 +59,9 @@ LEAST_CUT: Final = 1 << 17  # elements
 def is_tiled(loop: Loop, target: Target) -> bool:
     """Whether a loop over columns is done in tiles."""
     wide = loop.var.extent >= WIDE * target.vector_bytes // 4
-    return wide and lanes_for(loop, target) > 1 and _reduces_rows(loop)
+    if not wide or lanes_for(loop, target) == 1 or not _reduces_rows(loop):
+        return False
+    return any(_span(x, r) > NEAR for r in loop.body if isinstance(r, Reduce) for x in r.body if isinstance(x, Load))
 
 
 def column_units(s: Stmt) -> Units | None:
@@ -107,11 +110,13 @@ def _reads_rows(r: Reduce, loop: Loop) -> bool:
 def far(r: Reduce, target: Target) -> list[Load]:
     """The loads of a reduction whose rows, from the first to the last, no cache holds."""
 
-    def span(x: Load) -> int:
-        e = unmask(x.index)
-        return sum(abs(e.coefficient(v)) * v.extent for v in r.vars) * x.type.bytes
+    return [x for x in r.body if isinstance(x, Load) and target.cache_bytes < 2 * _span(x, r)]
 
-    return [x for x in r.body if isinstance(x, Load) and target.cache_bytes < 2 * span(x)]
+
+def _span(x: Load, r: Reduce) -> int:
+    """The bytes from a reduction's first row to its last."""
+    e = unmask(x.index)
+    return sum(abs(e.coefficient(v)) * v.extent for v in r.vars) * x.type.bytes
 
 
 def _height(r: Reduce) -> int:
@@ -171,7 +176,7 @@ class Tile:
             return carried
 
         if f.target.masks or not (exact or self.packed):
-            f.loop(self.first, self.last, self.lanes, [], partial(vector, exact), "tile")
+            f.loop(self.first, self.last, self.lanes, [], partial(vector, exact), "tile", certain=True)
             return
         whole = b.binary("and", b.binary("sub", self.last, self.first), const(I64, -self.lanes))
         middle = b.binary("add", self.first, whole)
@@ -309,7 +314,7 @@ class _Counter:
             if not exact:
                 left = b.binary("and", b.binary("sub", end, start), const(I64, group - 1))
                 middle = b.binary("sub", end, left)
-            f.loop(start, middle, group, [], partial(self._group, slot, group), "rows")
+            f.loop(start, middle, group, [], partial(self._group, slot, group), "rows", certain=exact)
             if not exact:
                 f.loop(middle, end, 1, [], partial(self._group, slot, 1), "row")
             self._push(level, slot)

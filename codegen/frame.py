@@ -23,7 +23,7 @@ from .target import Target
 if TYPE_CHECKING:
     from .keep import Kept
 
-MASK_BITS = 32  # lanes up to which a mask is made in a general register, beside what vectors do
+MASK_BITS = 64  # lanes up to which a mask is made in a general register, beside what vectors do
 ON_STACK = 16 << 10  # bytes of panels and tiles up to which they are on the stack
 
 
@@ -268,9 +268,9 @@ def lanes_before(f: "Frame", left: Val, lanes: int) -> Val:
         return first_lanes(int(left.ref), lanes)
     if not f.target.masks or lanes > MASK_BITS:
         return b.icmp("slt", lane_numbers(ty("i", 64, lanes)), b.splat(left, lanes))
-    ones = b.binary("shl", const(I64, -1), f.extreme("smin", left, const(I64, lanes)))
-    bits = b.convert("trunc", b.binary("xor", ones, const(I64, -1)), ty("i", lanes))
-    return b.convert("bitcast", bits, ty("i", 1, lanes))
+    count = f.extreme("smin", left, const(I64, lanes))
+    ones = b.intrinsic("x86.bmi.bzhi", I64, const(I64, -1), count, suffix="64")
+    return b.convert("bitcast", b.convert("trunc", ones, ty("i", lanes)), ty("i", 1, lanes))
 
 
 def first_lanes(count: int, lanes: int) -> Val:
