@@ -44,6 +44,7 @@ from .loops import (
     Store,
     Update,
 )
+from .once import Pieces, pieces, vector
 from .ops import emit_op, to_memory, to_register
 from .parts import parts
 from .ranges import ranged
@@ -53,7 +54,9 @@ from .vectorize import copies, lanes_for, outlined, private, round_up_to_power, 
 
 HALF = 256  # bits of a vector that waits for far memory
 STACK_SCRATCH = 64 << 10  # scratch buffers up to this many bytes together live on the stack
-BIG_BODY = 20  # instructions from which a vector loop is one masked copy instead of a main loop and a tail
+BIG_BODY = 30  # instructions from which the last vector of a loop shares the code of the others, or if it cannot,
+LARGE_BODY = 40  # statements from which all of them have a mask
+SHORT = 4  # vectors below which they have it from half as many statements on
 _RANGE = Val("%begin", I64), Val("%end", I64)
 
 
@@ -324,7 +327,10 @@ def _loop(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
     whole = lo.ref == "0" and hi.ref == str(extent)
     if whole and extent % lanes == 0:
         _vector_loop(f, loop, lanes, lo, hi, aligned=True)
-    elif f.target.masks and weight(loop.body) >= BIG_BODY:
+    elif f.target.masks and weight(loop.body) >= BIG_BODY and (apart := pieces(loop.body, loop.var)):
+        lo, aligned = _align(f, loop, lanes, lo, hi)
+        _shared_loop(f, loop, apart, lanes, lo, hi, aligned)
+    elif f.target.masks and (_is_large(loop, lanes) or any(isinstance(s, (Loop, Reduce)) for s in loop.body)):
         lo, aligned = _align(f, loop, lanes, lo, hi)
         _masked_loop(f, loop, lanes, lo, hi, aligned)
     elif whole:
@@ -342,6 +348,11 @@ def _loop(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
             _masked_loop(f, loop, lanes, middle, hi, aligned)
         else:
             _scalar_loop(f, loop, middle, hi)
+
+
+def _is_large(loop: Loop, lanes: int) -> bool:
+    """Whether a mask in every turn costs little beside the rest of it."""
+    return 2 * sum(1 for _ in statements(loop.body)) >= LARGE_BODY * (1 + (loop.var.extent >= SHORT * lanes))
 
 
 def _align(f: Frame, loop: Loop, lanes: int, lo: Val, hi: Val) -> tuple[Val, bool]:
@@ -397,6 +408,15 @@ def _vector_step(f: Frame, loop: Loop, lanes: int, start: Val, mask: Val | None,
 def _vector_loop(f: Frame, loop: Loop, lanes: int, lo: Val, hi: Val, aligned: bool) -> None:
     def step(i: Val, carried: list[Val]) -> list[Val]:
         _vector_step(f, loop, lanes, i, None, aligned)
+        return carried
+
+    f.loop(lo, hi, lanes, [], step, "vector")
+
+
+def _shared_loop(f: Frame, loop: Loop, p: Pieces, lanes: int, lo: Val, hi: Val, aligned: bool) -> None:
+    def step(i: Val, carried: list[Val]) -> list[Val]:
+        with f.scope((loop.var, i)):
+            vector(f, loop, p, lanes, f.b.binary("sub", hi, i), aligned)
         return carried
 
     f.loop(lo, hi, lanes, [], step, "vector")

@@ -14,7 +14,7 @@ from .ahead import fetch
 from .analysis import dominating_bytes
 from .builder import I64, Ty, Val, const, register_type
 from .combine import combine, identity, is_ordered, wide_type
-from .frame import Frame, first_lanes, lanes_before
+from .frame import Frame, first_lanes
 from .index import Var
 from .loops import BLOCK, UNROLL, Accumulator, Reduce
 from .ops import to_memory, to_register
@@ -297,19 +297,16 @@ def _row_vectors(
     def rotating(start: Val, count: int) -> list[Val]:
         """`count` elements in one copy: each step takes the first accumulators and puts them last."""
         steps, rest = divmod(count, lanes)
-        masked = rest > 0 and f.target.masks
-        end = f.b.binary("add", start, const(I64, count if masked else steps * lanes))
+        end = f.b.binary("add", start, const(I64, steps * lanes))
 
         def step(i: Val, carried: list[Val]) -> list[Val]:
-            mask = lanes_before(f, f.b.binary("sub", end, i), lanes) if masked else None
-            new = _row_step(f, node, running, lanes, i, mask, carried[:each])
+            new = _row_step(f, node, running, lanes, i, None, carried[:each])
             return carried[each:] + new
 
-        steps += masked
         state = f.loop(start, end, lanes, fresh * UNROLL, step, "row", certain=steps > 0)
         turned = steps % UNROLL * each
         state = (state[-turned:] + state[:-turned])[: steps * each] + (fresh * UNROLL)[steps * each :]
-        return state if masked or not rest else unrolled(end, state, rest, steps)
+        return unrolled(end, state, rest, steps)
 
     def grouped(start: Val, count: int) -> list[Val]:
         """`count` elements, a multiple of groups, in copies for a group."""

@@ -228,18 +228,43 @@ class Frame:
 
     def choose(self, condition: Val, yes: Callable[[], None], no: Callable[[], None]) -> None:
         """``if condition: yes() else: no()``; a literal condition is no branch."""
+
+        def nothing(body: Callable[[], None]) -> list[Val]:
+            body()
+            return []
+
+        self._either(self.b.cond_branch, condition, lambda: nothing(yes), lambda: nothing(no))
+
+    def fork(self, rare: Val, yes: Callable[[], list[Val]], no: Callable[[], list[Val]]) -> list[Val]:
+        """``yes() if rare else no()``, for what is hardly ever so; a literal is no branch."""
+        return self._either(self.b.rare_branch, rare, yes, no)
+
+    def _either(
+        self,
+        branch: Callable[[Val, str, str], None],
+        condition: Val,
+        yes: Callable[[], list[Val]],
+        no: Callable[[], list[Val]],
+    ) -> list[Val]:
         if condition.ref in ("true", "false"):
-            (yes if condition.ref == "true" else no)()
-            return
+            return (yes if condition.ref == "true" else no)()
         b = self.b
         labels = [b.fresh_label(hint) for hint in ("yes", "no", "chosen")]
-        b.cond_branch(condition, labels[0], labels[1])
+        branch(condition, labels[0], labels[1])
+        found = []
         for label, body in zip(labels, (yes, no), strict=False):
             b.label(label)
             with self.scope():
-                body()
+                values = body()
+            found.append([(v, b.block) for v in values])
             b.branch(labels[2])
         b.label(labels[2])
+        out = []
+        for incoming in zip(*found, strict=True):
+            v, place = b.phi(incoming[0][0].ty)
+            b.set_phi(v, place, list(incoming))
+            out.append(v)
+        return out
 
     def extreme(self, op: str, x: Val, y: Val) -> Val:
         """``smin`` or ``smax`` of two i64; of literals, a literal."""
@@ -262,13 +287,17 @@ def lane_numbers(t: Ty) -> Val:
 
 
 def lanes_before(f: "Frame", left: Val, lanes: int) -> Val:
-    """A mask: true in the first `left` lanes, at least 0."""
+    """A mask: true in the first `left` lanes, at least 0, of `lanes`."""
+    return some_lanes(f, f.extreme("smin", left, const(I64, lanes)), lanes)
+
+
+def some_lanes(f: "Frame", count: Val, lanes: int) -> Val:
+    """A mask: true in the first `count` lanes, at most all of them."""
     b = f.b
-    if is_literal(left):
-        return first_lanes(int(left.ref), lanes)
+    if is_literal(count):
+        return first_lanes(int(count.ref), lanes)
     if not f.target.masks or lanes > MASK_BITS:
-        return b.icmp("slt", lane_numbers(ty("i", 64, lanes)), b.splat(left, lanes))
-    count = f.extreme("smin", left, const(I64, lanes))
+        return b.icmp("slt", lane_numbers(ty("i", 64, lanes)), b.splat(count, lanes))
     ones = b.intrinsic("x86.bmi.bzhi", I64, const(I64, -1), count, suffix="64")
     return b.convert("bitcast", b.convert("trunc", ones, ty("i", lanes)), ty("i", 1, lanes))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 from .analysis import Dependence, dominating_bytes, indices, statements
@@ -18,8 +18,7 @@ LATENCY_VECTORS = 4  # vectors in flight where each step waits for the one befor
 CHAIN = 32  # operations from which a chain is too long for the hardware to overlap iterations well
 SHORT = frozenset(("add", "sub", "mul", "div", "neg", "abs", "sqrt", "max", "min"))  # without temporaries of their own
 OUTLINED = 8  # places of a body from which an elementary function is called: its code is most of what LLVM works on
-FUNCTION = 20  # instructions of an elementary function
-NEST = 20  # instructions of a loop or reduction besides its body
+FUNCTION = 25  # instructions of an elementary function
 REGISTER_VALUES = 48  # values that vectors in flight may have in registers or close by: larger bodies get fewer
 
 
@@ -65,13 +64,7 @@ def outlined(body: Sequence[Stmt]) -> set[str]:
 def weight(body: Sequence[Stmt]) -> int:
     """About how many instructions the statements of a body are."""
     written = FUNCTIONS.keys() - outlined(body)
-    return sum(_weight(s, written) for s in statements(body))
-
-
-def _weight(s: Stmt, written: Collection[str]) -> int:
-    if isinstance(s, (Loop, Reduce)):
-        return NEST
-    return FUNCTION if isinstance(s, Apply) and s.op in written else 1
+    return sum(FUNCTION if isinstance(s, Apply) and s.op in written else 1 for s in statements(body))
 
 
 def _is_chain(body: Sequence[Stmt]) -> bool:
