@@ -6,6 +6,7 @@ declared as they are used. Nothing here chooses anything: what is asked for is w
 
 from __future__ import annotations
 
+import operator
 import struct
 from collections.abc import Callable
 from functools import cache, lru_cache
@@ -110,6 +111,14 @@ def _const(t: Ty, value: bool | int | float, sign: float) -> Val:
 
 
 _FOLDED: Final = ("add", "sub", "mul")
+_COMPARED: Final[dict[str, Callable[[int, int], bool]]] = {
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "slt": operator.lt,
+    "sle": operator.le,
+    "sgt": operator.gt,
+    "sge": operator.ge,
+}
 
 
 def split(v: Val) -> tuple[Val | None, int]:
@@ -252,6 +261,9 @@ class Builder:
         return self.pure(x.ty, f"fneg {x.ty.ll} {x.ref}")
 
     def icmp(self, predicate: str, x: Val, y: Val) -> Val:
+        (a, m), (b, n) = split(x), split(y)
+        if x.ty is I64 and a is None and b is None and predicate in _COMPARED:
+            return const(I1, _COMPARED[predicate](m, n))
         return self.pure(x.ty.as_bool(), f"icmp {predicate} {x.ty.ll} {x.ref}, {y.ref}")
 
     def fcmp(self, predicate: str, x: Val, y: Val) -> Val:

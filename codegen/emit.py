@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 
 from . import address, memory
 from .ahead import fetch, fetches
-from .analysis import indices, statements
+from .analysis import indices, is_leaf, statements
 from .builder import I64, PTR, Module, Val, const, register_type, ty
 from .combine import COMBINE, COMBINE_BOOL, identity
 from .contract import contract, method
@@ -50,7 +50,7 @@ from .parts import parts
 from .ranges import ranged
 from .scalar import F32, F64
 from .target import Target
-from .vectorize import copies, lanes_for, outlined, private, round_up_to_power, weight
+from .vectorize import copies, lanes_for, outlined, private, round_up_to_power, unit_strides, weight
 
 HALF = 256  # bits of a vector that waits for far memory
 STACK_SCRATCH = 64 << 10  # scratch buffers up to this many bytes together live on the stack
@@ -330,7 +330,7 @@ def _loop(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
     elif f.target.masks and weight(loop.body) >= BIG_BODY and (apart := pieces(loop.body, loop.var)):
         lo, aligned = _align(f, loop, lanes, lo, hi)
         _shared_loop(f, loop, apart, lanes, lo, hi, aligned)
-    elif f.target.masks and (_is_large(loop, lanes) or any(isinstance(s, (Loop, Reduce)) for s in loop.body)):
+    elif f.target.masks and (_is_large(loop, lanes) or _only_sums(loop)):
         lo, aligned = _align(f, loop, lanes, lo, hi)
         _masked_loop(f, loop, lanes, lo, hi, aligned)
     elif whole:
@@ -353,6 +353,13 @@ def _loop(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
 def _is_large(loop: Loop, lanes: int) -> bool:
     """Whether a mask in every turn costs little beside the rest of it."""
     return 2 * sum(1 for _ in statements(loop.body)) >= LARGE_BODY * (1 + (loop.var.extent >= SHORT * lanes))
+
+
+def _only_sums(loop: Loop) -> bool:
+    """Whether a loop goes over rows in memory and does little besides, so that a mask is not waited for."""
+    nested = [s for s in loop.body if not is_leaf(s)]
+    sums = bool(nested) and all(isinstance(s, Reduce) for s in nested)
+    return sums and weight(loop.body) < BIG_BODY and unit_strides(loop.body, loop.var)
 
 
 def _align(f: Frame, loop: Loop, lanes: int, lo: Val, hi: Val) -> tuple[Val, bool]:

@@ -206,7 +206,7 @@ class _Nest:
         out = const(ty("i", 1), True)
         if self.rows.var.extent % p.mr:
             out = b.icmp("eq", b.binary("sub", end, m), const(I64, p.mr))
-        if self.columns.var.extent % p.nr:
+        if self.columns.var.extent % p.nr and not (self.columns.var.extent < p.nr and self.f.target.masks):
             fits = b.icmp("sle", n, const(I64, self.columns.var.extent - p.nr))
             out = fits if out.ref == "true" else b.binary("and", out, fits)
         return out

@@ -87,11 +87,16 @@ def is_short(c: Epilogue, vectors: int) -> bool:
 
 
 def finish_sums(f: Frame, c: Epilogue, sums: Sequence[Val], vectors: int, m: Val, n: Val) -> None:
-    """The epilogue for all of a tile in registers: rows from m on, each `vectors` vectors of columns from n on."""
+    """The epilogue for a tile in registers: rows from m on, each `vectors` vectors of columns from n on.
+
+    All of it, or where a tile is wider than all columns what there is of them.
+    """
     b = f.b
     for i, v in enumerate(sums):
         r, j = divmod(i, vectors)
-        row, column = b.binary("add", m, const(I64, r)), b.binary("add", n, const(I64, j * v.ty.lanes))
-        with f.scope((c.rows, row), (c.columns, column)), f.vectorised(c.columns, v.ty.lanes, None, aligned=True):
+        lanes, left = v.ty.lanes, c.columns.extent - j * v.ty.lanes
+        mask = first_lanes(left, lanes) if left < lanes else None
+        row, column = b.binary("add", m, const(I64, r)), b.binary("add", n, const(I64, j * lanes))
+        with f.scope((c.rows, row), (c.columns, column)), f.vectorised(c.columns, lanes, mask, aligned=True):
             f.values[c.acc] = v
             f.run(c.body)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from .ahead import fetch
 from .builder import I64, Val, const
@@ -18,6 +19,8 @@ from .frame import Frame, some_lanes
 from .index import Var
 from .loops import Apply, Buffer, Const, IndexValue, InRange, Load, Loop, Stmt, Store
 from .vectorize import private
+
+MOST: Final = 8  # vectors that are loaded and stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class Pieces:
 
 
 def pieces(body: Sequence[Stmt], var: Var) -> Pieces | None:
-    """The pieces of a body; None if loads cannot come first and stores last."""
+    """The pieces of a body; None if loads cannot come first and stores last, or too many values would wait."""
     stored: set[Buffer] = set()
     for s in body:
         if not isinstance(s, (Const, Load, Apply, IndexValue, InRange, Store)):
@@ -41,6 +44,8 @@ def pieces(body: Sequence[Stmt], var: Var) -> Pieces | None:
             stored.add(s.buffer)
     loads = [s for s in body if isinstance(s, Load) and var in s.index.variables()]
     stores = [s for s in body if isinstance(s, Store)]
+    if len(loads) + len(stores) > MOST:
+        return None
     return Pieces(loads, [s for s in body if s not in loads and s not in stores], stores)
 
 

@@ -96,7 +96,7 @@ def _lanewise(body: Sequence[Stmt], var: Var, dependence: Dependence, top: bool,
                 if (s.tree == "row" and not rows) or not _lanewise(s.body, var, dependence, top=False):
                     return False
             case Loop():
-                if not _lanewise(s.body, var, dependence, top=False) or not _unit_strides(s.body, var):
+                if not _lanewise(s.body, var, dependence, top=False) or not unit_strides(s.body, var):
                     return False
             case Contract():
                 return False
@@ -135,7 +135,7 @@ def hidden(e: Index, var: Var) -> bool:
     return any(isinstance(a, (Div, Mod, Masked)) and var in a.index.variables() for a in e.terms)
 
 
-def _unit_strides(body: Sequence[Stmt], var: Var) -> bool:
+def unit_strides(body: Sequence[Stmt], var: Var) -> bool:
     """Whether every access steps by 0 or 1 in `var`: scans over anything else run faster one by one."""
     for s in statements(body):
         if isinstance(s, (Load, Store)):
