@@ -47,7 +47,7 @@ from .loops import (
 from .once import Pieces, pieces, vector
 from .ops import emit_op, to_memory, to_register
 from .parts import parts
-from .ranges import ranged
+from .ranges import range_of
 from .scalar import F32, F64
 from .target import Target
 from .vectorize import copies, lanes_for, outlined, private, round_up_to_power, unit_strides, weight
@@ -137,7 +137,7 @@ def _function(part: Kernel, target: Target, module: Module, name: str, streamed:
     f.kept = kept(part, target)
     f.streamed = {part.buffers[i] for i in streamed}
     _arguments(f)
-    f.ranged = ranged(part.body)
+    f.ranged = range_of(part)
     run(f, part.body)
     if f.streamed and target.triple.startswith("x86_64"):
         f.b.fence()

@@ -8,7 +8,7 @@ from functools import partial
 
 from .builder import I64, Val, const, register_type
 from .combine import wide_type
-from .frame import Frame, first_lanes
+from .frame import Frame, first_lanes, lanes_before
 from .index import Var
 from .loops import Acc, Contract, Loop, Reduce, Stmt, Update
 from .ops import to_memory, to_register
@@ -68,6 +68,14 @@ def run_epilogue(f: Frame, c: Epilogue, tile: Tile, rows: tuple[Val, Val], n: Va
             if short and var.extent % tile.width == 0:
                 for offset in unrolled:
                     vector(line, None, b.binary("add", n, const(I64, offset)), carried)
+                return carried
+            if full < var.extent and f.target.masks:
+                last = f.extreme("smin", end, const(I64, var.extent))
+
+                def some(j: Val, carried: list[Val]) -> list[Val]:
+                    return vector(line, lanes_before(f, b.binary("sub", last, j), lanes), j, carried)
+
+                f.loop(n, last, lanes, [], some, "epilogue", certain=True)
                 return carried
             if full:
                 f.loop(n, f.extreme("smin", end, const(I64, full)), lanes, [], partial(vector, line, None), "epilogue")
