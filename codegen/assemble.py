@@ -58,11 +58,9 @@ def _library() -> dict[str, Any]:
 
 
 def _machine(t: Target) -> Any:
-    """What emits code for `t`. Level 1 leaves out, of what level 2 does, the scheduling of instructions once more after
-    registers are given out, which processors do themselves."""
     initialize(t.triple == llvm.get_default_triple())
     return llvm.Target.from_triple(t.triple).create_target_machine(
-        cpu=t.cpu, features=t.features, opt=1, reloc="pic", codemodel="small", jit=False
+        cpu=t.cpu, features=t.features, opt=2, reloc="pic", codemodel="small", jit=False
     )
 
 
