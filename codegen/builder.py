@@ -99,8 +99,8 @@ def const(t: Ty, value: bool | int | float) -> Val:
 
 
 @lru_cache(4096)
-def _const(t: Ty, value: bool | int | float, sign: float) -> Val:
-    """`const`; zeros are equal whatever their `sign`."""
+def _const(t: Ty, value: bool | int | float, _sign: float) -> Val:
+    """`const`, kept; zeros are equal whatever their sign."""
     if t.kind == "f":
         text = float_literal(t.bits, float(value))
     elif t.bits == 1:
@@ -111,14 +111,7 @@ def _const(t: Ty, value: bool | int | float, sign: float) -> Val:
 
 
 _FOLDED: Final = ("add", "sub", "mul")
-_COMPARED: Final[dict[str, Callable[[int, int], bool]]] = {
-    "eq": operator.eq,
-    "ne": operator.ne,
-    "slt": operator.lt,
-    "sle": operator.le,
-    "sgt": operator.gt,
-    "sge": operator.ge,
-}
+_COMPARED: Final = {"eq": operator.eq, "sle": operator.le, "slt": operator.lt}
 
 
 def split(v: Val) -> tuple[Val | None, int]:
@@ -261,9 +254,10 @@ class Builder:
         return self.pure(x.ty, f"fneg {x.ty.ll} {x.ref}")
 
     def icmp(self, predicate: str, x: Val, y: Val) -> Val:
-        (a, m), (b, n) = split(x), split(y)
-        if x.ty is I64 and a is None and b is None and predicate in _COMPARED:
-            return const(I1, _COMPARED[predicate](m, n))
+        if x.ty is I64 and predicate in _COMPARED:
+            (a, m), (b, n) = split(x), split(y)
+            if a is None and b is None:
+                return const(I1, _COMPARED[predicate](m, n))
         return self.pure(x.ty.as_bool(), f"icmp {predicate} {x.ty.ll} {x.ref}, {y.ref}")
 
     def fcmp(self, predicate: str, x: Val, y: Val) -> Val:

@@ -12,7 +12,7 @@ from typing import Final
 
 from . import memory
 from .analysis import dominating_bytes, indices, is_leaf, operands, statements
-from .builder import I64, Val, const, ty
+from .builder import I64, Val, const
 from .frame import Frame, lanes_before
 from .loops import Advance, Apply, Check, Const, Load, Loop, Reduce, Result, Stmt, Store, Update, Value
 from .math import FUNCTIONS

@@ -226,36 +226,24 @@ class Frame:
             out.append(v)
         return out
 
-    def choose(self, condition: Val, yes: Callable[[], None], no: Callable[[], None]) -> None:
-        """``if condition: yes() else: no()``; a literal condition is no branch."""
-
-        def nothing(body: Callable[[], None]) -> list[Val]:
-            body()
-            return []
-
-        self._either(self.b.cond_branch, condition, lambda: nothing(yes), lambda: nothing(no))
-
-    def fork(self, rare: Val, yes: Callable[[], list[Val]], no: Callable[[], list[Val]]) -> list[Val]:
-        """``yes() if rare else no()``, for what is hardly ever so; a literal is no branch."""
-        return self._either(self.b.rare_branch, rare, yes, no)
-
-    def _either(
+    def choose(
         self,
-        branch: Callable[[Val, str, str], None],
         condition: Val,
-        yes: Callable[[], list[Val]],
-        no: Callable[[], list[Val]],
+        yes: Callable[[], list[Val] | None],
+        no: Callable[[], list[Val] | None],
+        rare: bool = False,
     ) -> list[Val]:
+        """``yes() if condition else no()``, the first of which may be hardly ever so; a literal is no branch."""
         if condition.ref in ("true", "false"):
-            return (yes if condition.ref == "true" else no)()
+            return (yes if condition.ref == "true" else no)() or []
         b = self.b
         labels = [b.fresh_label(hint) for hint in ("yes", "no", "chosen")]
-        branch(condition, labels[0], labels[1])
+        (b.rare_branch if rare else b.cond_branch)(condition, labels[0], labels[1])
         found = []
         for label, body in zip(labels, (yes, no), strict=False):
             b.label(label)
             with self.scope():
-                values = body()
+                values = body() or []
             found.append([(v, b.block) for v in values])
             b.branch(labels[2])
         b.label(labels[2])

@@ -64,7 +64,7 @@ def vector(f: Frame, loop: Loop, p: Pieces, lanes: int, left: Val, aligned: bool
         return []
 
     def fork(body: Callable[[Val | None], list[Val]]) -> list[Val]:
-        return f.fork(part, lambda: body(some_lanes(f, left, lanes)), lambda: body(None))
+        return f.choose(part, lambda: body(some_lanes(f, left, lanes)), lambda: body(None), rare=True)
 
     part = f.b.icmp("slt", left, const(I64, lanes))
     f.values.update(zip(p.loads, fork(read), strict=True))

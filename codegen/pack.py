@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from .address import lane_step
 from .ahead import prefetch
 from .analysis import statements
-from .builder import I64, Ty, Val, const, register_type, ty
+from .builder import I64, Ty, Val, const, register_type
 from .frame import Frame, first_lanes, lanes_before
 from .index import Index, Var, unmask
 from .loops import Contract, Load, Loop, Reduce, Stmt, Update, Value

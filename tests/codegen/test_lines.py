@@ -47,7 +47,7 @@ def chain(type: Type, n: int, functions: int, inputs: int = 1) -> Kernel:
         (chain(F32, 1000, 1), 100),
         (softmax(64, 79, 3), 175),
         (columns(F32, 64, 128, "sum"), 55),
-        (columns(F32, 200, 300, "sum"), 140),
+        (columns(F32, 200, 300, "sum"), 160),
         (product(F32, 64, 48, 79), 185),
         (product(F32, 64, 42, 88), 185),
         (product(F32, 64, 53, 88), 240),
