@@ -110,7 +110,7 @@ def _const(t: Ty, value: bool | int | float, _sign: float) -> Val:
     return Val(text if t.lanes == 1 else f"splat ({t.scalar().ll} {text})", t)
 
 
-_FOLDED: Final = ("add", "sub", "mul")
+_FOLDED: Final = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "and": operator.and_}
 _COMPARED: Final = {"eq": operator.eq, "sle": operator.le, "slt": operator.lt}
 
 
@@ -225,17 +225,15 @@ class Builder:
         """A sum, difference or product of i64 as far as literals decide it; literals that are added in a row are added
         here. What adds only a literal to another value knows that (`Val.base`)."""
         (a, m), (b, n) = split(x), split(y)
+        if a is None and b is None:
+            return const(I64, _FOLDED[op](m, n))
         if op == "mul":
-            if a is None and b is None:
-                return const(I64, m * n)
             return x if b is None and n == 1 else None
-        if op == "sub":
-            if b is not None and (a is None or a.ref != b.ref):
-                return None
-            return self.plus(None if b is not None else a, m - n)
-        if a is not None and b is not None:
+        if op == "sub" and b is not None:
+            return const(I64, m - n) if a is not None and a.ref == b.ref else None
+        if op == "and" or (a is not None and b is not None):
             return None
-        return self.plus(a or b, m + n)
+        return self.plus(a or b, m - n if op == "sub" else m + n)
 
     def plus(self, base: Val | None, n: int) -> Val:
         """``base + n``, of i64; without a base the literal."""

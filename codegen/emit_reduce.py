@@ -274,14 +274,18 @@ def _pairwise(running: Running, states: list[list[Val]]) -> list[Val]:
 def _row_vectors(
     f: Frame, node: Reduce, accs: list[Accumulator], lanes: int, counter: Counter, lo: Val, hi: Val
 ) -> None:
-    """Blocks of one row, W elements at a step; steps go to the `UNROLL` accumulators in turn."""
+    """Blocks of one row, W elements at a step; steps go to the `UNROLL` accumulators in turn.
+
+    A large body is one copy: each step takes the first accumulators and puts them last. The last block of a row, if it
+    is shorter, shares all but its end with the others.
+    """
     extent = node.vars[-1].extent
     block, group = block_steps(accs) * lanes, UNROLL * lanes
-    full, rest = divmod(extent, block)
+    large = weight(node.body) > SMALL_BODY
+    unit, rest = (lanes if large else group), extent % block
     running = Running(f, accs, lanes)
     fresh = running.fresh()
     each = len(fresh)
-    large = weight(node.body) > SMALL_BODY
 
     def unrolled(start: Val, state: list[Val], count: int, first: int = 0) -> list[Val]:
         """`count` elements from `start` on, each vector written out, into the UNROLL states from number `first` on."""
@@ -294,45 +298,33 @@ def _row_vectors(
             state[mine] = _row_step(f, node, running, lanes, at, mask, state[mine])
         return state
 
-    def rotating(start: Val, count: int) -> list[Val]:
-        """`count` elements in one copy: each step takes the first accumulators and puts them last."""
-        steps, rest = divmod(count, lanes)
-        end = f.b.binary("add", start, const(I64, steps * lanes))
+    def step(i: Val, carried: list[Val]) -> list[Val]:
+        if not large:
+            return unrolled(i, carried, group)
+        return carried[each:] + _row_step(f, node, running, lanes, i, None, carried[:each])
 
-        def step(i: Val, carried: list[Val]) -> list[Val]:
-            new = _row_step(f, node, running, lanes, i, None, carried[:each])
-            return carried[each:] + new
-
-        state = f.loop(start, end, lanes, fresh * UNROLL, step, "row", certain=steps > 0)
+    def ending(start: Val, state: list[Val]) -> list[Val]:
+        """The elements from `start` on that a short block has besides whole units."""
+        steps = rest // unit * (unit // lanes)
         turned = steps % UNROLL * each
-        state = (state[-turned:] + state[:-turned])[: steps * each] + (fresh * UNROLL)[steps * each :]
-        return unrolled(end, state, rest, steps)
+        state = state[-turned:] + state[:-turned]
+        return unrolled(start, state[: steps * each] + (fresh * UNROLL)[steps * each :], rest % unit, steps)
 
-    def grouped(start: Val, count: int) -> list[Val]:
-        """`count` elements, a multiple of groups, in copies for a group."""
-        end = f.b.binary("add", start, const(I64, count))
-        step = lambda i, carried: unrolled(i, carried, group)  # noqa: E731
-        return f.loop(start, end, group, fresh * UNROLL, step, "row", certain=True)
+    def together(state: list[Val]) -> list[Val]:
+        return _pairwise(running, [state[k : k + each] for k in range(0, len(state), each)])
 
-    def finish(state: list[Val]) -> None:
-        counter.push(_pairwise(running, [state[k : k + each] for k in range(0, len(state), each)]))
-
-    def whole(start: Val, carried: list[Val]) -> list[Val]:
-        finish(rotating(start, block) if large else grouped(start, block))
+    def one(start: Val, carried: list[Val]) -> list[Val]:
+        b = f.b
+        size = const(I64, block)
+        if rest:
+            size = f.extreme("smin", b.binary("sub", const(I64, extent), start), size)
+        middle = b.binary("add", start, b.binary("and", size, const(I64, -unit)))
+        state = f.loop(start, middle, unit, fresh * UNROLL, step, "row", certain=not 0 < rest < unit)
+        short = b.icmp("slt", size, const(I64, block))
+        counter.push(f.choose(short, lambda: together(ending(middle, state)), lambda: together(state)))
         return carried
 
-    def last(_: Val, carried: list[Val]) -> list[Val]:
-        start, done = const(I64, full * block), rest // group * group
-        if large:
-            finish(rotating(start, rest))
-        else:
-            finish(unrolled(const(I64, full * block + done), grouped(start, done), rest - done))
-        return carried
-
-    border = const(I64, full * block)
-    f.loop(lo, f.extreme("smin", hi, border), block, [], whole, "block")
-    if rest:
-        f.loop(f.extreme("smax", lo, border), hi, block, [], last, "rest")
+    f.loop(lo, hi, block, [], one, "block")
 
 
 def _row_elements(
