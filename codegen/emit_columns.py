@@ -2,8 +2,8 @@
 
 A loop over columns whose vectors each walk down all rows touches another page of memory at every step. Here a tile of
 columns keeps its running sums in memory close by, and a few rows at a time are added to them from left to right, so
-that memory is read as it lies. The tree is the same: blocks of BLOCK rows, combined by a binary counter that all
-columns of a tile share.
+that memory is read as it lies (where a cache holds all rows, that is not needed). The tree is the same: blocks of
+BLOCK rows, combined by a binary counter that all columns of a tile share.
 
     for tiles of columns:
       for each reduction:
