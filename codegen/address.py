@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .builder import I64, Ty, Val, const, ty
+from .builder import I64, Ty, Val, const, split, ty
 from .frame import Frame, lane_numbers
 from .index import Atom, Datum, Div, Index, Masked, Mod, Var
 from .loops import Buffer
@@ -76,18 +76,31 @@ def lane_step(e: Index | Atom, var: Var, lanes: int, data: Callable[[Datum], int
 
 
 def _scaled_sum(f: Frame, parts: list[tuple[Val, int]], constant: int, t: Ty) -> Val:
+    total, constant = _linear(f, parts, constant, t)
+    if total is None:
+        return const(t, constant)
+    if t is I64:
+        return f.b.plus(total, constant)
+    return f.b.binary("add", total, const(t, constant)) if constant else total
+
+
+def _linear(f: Frame, parts: list[tuple[Val, int]], constant: int, t: Ty) -> tuple[Val | None, int]:
+    """A sum as what is computed and a literal that is to be added to it."""
     b = f.b
     total: Val | None = None
     for value, coef in parts:
+        of, plus = split(value)
+        constant += coef * plus
+        if of is None:
+            continue
+        value = of
         if coef == -1 and total is not None:
             total = b.binary("sub", total, value)
             continue
         if coef != 1:
             value = b.binary("mul", value, const(t, coef))
         total = value if total is None else b.binary("add", total, value)
-    if total is None:
-        return const(t, constant)
-    return b.binary("add", total, const(t, constant)) if constant else total
+    return total, constant
 
 
 def _floor_divide(f: Frame, x: Val, n: int, signed: bool) -> Val:
@@ -221,10 +234,10 @@ def pointer(f: Frame, buffer: Buffer, e: Index, element: Ty) -> Val:
         key = (buffer, seen)
         found = cache.get(key)
         if found is None:
-            offset = scalar(f, Index(levels[depth], 0))
+            parts = [(scalar(f, atom), coef) for atom, coef in levels[depth].items()]
             with f.at(depth):
-                found = cache[key] = b.gep(element, base, offset)
+                found = cache[key] = b.offset(element, base, *_linear(f, parts, 0, I64))
         base = found
     if data:
         base = b.gep(element, base, scalar(f, Index(data, 0)))
-    return b.gep(element, base, const(I64, e.const)) if e.const else base
+    return b.offset(element, base, None, e.const)

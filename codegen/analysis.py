@@ -30,14 +30,11 @@ def statements(body: Sequence[Stmt]) -> Iterator[Stmt]:
     """Every statement of a body and of the bodies inside, in order."""
     for s in body:
         yield s
-        match s:
-            case Loop() | Reduce():
-                yield from statements(s.body)
-            case Contract():
-                for inner in (s.a_body, s.b_body, s.epilogue):
-                    yield from statements(inner)
-            case _:
-                pass
+        if isinstance(s, Contract):
+            for inner in (s.a_body, s.b_body, s.epilogue):
+                yield from statements(inner)
+        elif isinstance(s, (Loop, Reduce)):
+            yield from statements(s.body)
 
 
 def indices(s: Stmt) -> tuple[Index, ...]:
@@ -152,9 +149,12 @@ def sole(body: Sequence[Stmt]) -> Stmt | None:
     found = [s for s in body if not is_leaf(s)]
     if len(found) != 1:
         return None
+    beside = [s for s in body if isinstance(s, (Load, Store, Update))]
+    if not beside:
+        return found[0]
     updated = {id(s.buffer) for s in statements(body) if isinstance(s, Update)}
     written = updated | {id(s.buffer) for s in statements(body) if isinstance(s, Store)}
-    for s in body:
+    for s in beside:
         if isinstance(s, Update) or (isinstance(s, Load) and id(s.buffer) in written):
             return None
         if isinstance(s, Store) and id(s.buffer) in updated:

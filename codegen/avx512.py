@@ -58,5 +58,5 @@ def _call(b: Builder, name: str, x: Val, y: Val, immediate: str) -> Val:
     types = f"{t.ll}, {t.ll}{', i32' if immediate else ''}, {t.ll}, {mask.ll}{', i32' if rounding else ''}"
     b.declare(full, t.ll, types)
     args = f"{x!r}, {y!r}{immediate}, {t.ll} zeroinitializer, {const(mask, -1)!r}{rounding}"
-    return b.emit(t, f"call {t.ll} @{full}({args})")
+    return b.pure(t, f"call {t.ll} @{full}({args})")
 

@@ -6,9 +6,12 @@ declared as they are used. Nothing here chooses anything: what is asked for is w
 
 from __future__ import annotations
 
+import operator
 import struct
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
+from math import copysign
+from typing import Final
 
 from .scalar import Type
 
@@ -62,13 +65,16 @@ I64 = ty("i", 64)
 
 
 class Val:
-    """An LLVM value: its text and its type."""
+    """An LLVM value: its text and its type. Of a sum with a literal also what was added to what: `plus` to `base`, for
+    an address in bytes."""
 
-    __slots__ = ("ref", "ty")
+    __slots__ = ("base", "plus", "ref", "ty")
 
-    def __init__(self, ref: str, ty: Ty) -> None:
+    def __init__(self, ref: str, ty: Ty, base: "Val | None" = None, plus: int = 0) -> None:
         self.ref = ref
         self.ty = ty
+        self.base = base
+        self.plus = plus
 
     def __repr__(self) -> str:
         return f"{self.ty.ll} {self.ref}"
@@ -89,6 +95,12 @@ def float_literal(bits: int, value: float) -> str:
 
 def const(t: Ty, value: bool | int | float) -> Val:
     """A literal of type `t`, the same in every lane. Integers are taken modulo 2^bits."""
+    return _const(t, value, t.kind == "f" and copysign(1.0, value))
+
+
+@lru_cache(4096)
+def _const(t: Ty, value: bool | int | float, _sign: float) -> Val:
+    """`const`, kept; zeros are equal whatever their sign."""
     if t.kind == "f":
         text = float_literal(t.bits, float(value))
     elif t.bits == 1:
@@ -96,6 +108,17 @@ def const(t: Ty, value: bool | int | float) -> Val:
     else:
         text = str(((int(value) + (1 << (t.bits - 1))) % (1 << t.bits)) - (1 << (t.bits - 1)))
     return Val(text if t.lanes == 1 else f"splat ({t.scalar().ll} {text})", t)
+
+
+_FOLDED: Final = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "and": operator.and_}
+_COMPARED: Final = {"eq": operator.eq, "sle": operator.le, "slt": operator.lt}
+
+
+def split(v: Val) -> tuple[Val | None, int]:
+    """A value as another one, if there is one, and a literal that is added to it."""
+    if v.base is not None:
+        return v.base, v.plus
+    return (None, int(v.ref)) if v.ref[0] != "%" and v.ty is I64 else (v, 0)
 
 
 class Module:
@@ -136,6 +159,7 @@ class Builder:
     def __init__(self, module: Module) -> None:
         self.module = module
         self.lines: list[str] = []
+        self.known: dict[str, Val] = {}  # what `pure` has computed in this block
         self.count = 0
         self.block = "entry"
 
@@ -151,6 +175,7 @@ class Builder:
     def label(self, label: str) -> None:
         """Starts basic block `label`; the previous one must have ended in a branch."""
         self.lines.append(f"{label}:")
+        self.known = {}
         self.block = label
 
     def branch(self, label: str) -> None:
@@ -181,9 +206,42 @@ class Builder:
         self.lines.append(f"  {ref} = {text}")
         return Val(ref, t)
 
+    def pure(self, t: Ty, text: str) -> Val:
+        """The result of an instruction that depends on its operands alone: within a block it is written once."""
+        found = self.known.get(text)
+        if found is None:
+            found = self.known[text] = self.emit(t, text)
+        return found
+
     def binary(self, op: str, x: Val, y: Val) -> Val:
         """`op` is an LLVM two-operand instruction: fadd, add, and, shl, ..."""
-        return self.emit(x.ty, f"{op} {x.ty.ll} {x.ref}, {y.ref}")
+        if x.ty is I64 and op in _FOLDED:
+            found = self._folded(op, x, y)
+            if found is not None:
+                return found
+        return self.pure(x.ty, f"{op} {x.ty.ll} {x.ref}, {y.ref}")
+
+    def _folded(self, op: str, x: Val, y: Val) -> Val | None:
+        """A sum, difference or product of i64 as far as literals decide it; literals that are added in a row are added
+        here. What adds only a literal to another value knows that (`Val.base`)."""
+        (a, m), (b, n) = split(x), split(y)
+        if a is None and b is None:
+            return const(I64, _FOLDED[op](m, n))
+        if op == "mul":
+            return x if b is None and n == 1 else None
+        if op == "sub" and b is not None:
+            return const(I64, m - n) if a is not None and a.ref == b.ref else None
+        if op == "and" or (a is not None and b is not None):
+            return None
+        return self.plus(a or b, m - n if op == "sub" else m + n)
+
+    def plus(self, base: Val | None, n: int) -> Val:
+        """``base + n``, of i64; without a base the literal."""
+        if base is None or n == 0:
+            return base or const(I64, n)
+        found = self.pure(I64, f"add i64 {base.ref}, {n}")
+        found.base, found.plus = base, n
+        return found
 
     def opaque(self, x: Val) -> Val:
         """`x`, which LLVM does not look through: a loop counter's step, so that no time goes into rewriting a loop that
@@ -191,20 +249,26 @@ class Builder:
         return self.emit(x.ty, f"freeze {x.ty.ll} {x.ref}")
 
     def fneg(self, x: Val) -> Val:
-        return self.emit(x.ty, f"fneg {x.ty.ll} {x.ref}")
+        return self.pure(x.ty, f"fneg {x.ty.ll} {x.ref}")
 
     def icmp(self, predicate: str, x: Val, y: Val) -> Val:
-        return self.emit(x.ty.as_bool(), f"icmp {predicate} {x.ty.ll} {x.ref}, {y.ref}")
+        if x.ty is I64 and predicate in _COMPARED:
+            (a, m), (b, n) = split(x), split(y)
+            if a is None and b is None:
+                return const(I1, _COMPARED[predicate](m, n))
+        return self.pure(x.ty.as_bool(), f"icmp {predicate} {x.ty.ll} {x.ref}, {y.ref}")
 
     def fcmp(self, predicate: str, x: Val, y: Val) -> Val:
-        return self.emit(x.ty.as_bool(), f"fcmp {predicate} {x.ty.ll} {x.ref}, {y.ref}")
+        return self.pure(x.ty.as_bool(), f"fcmp {predicate} {x.ty.ll} {x.ref}, {y.ref}")
 
     def select(self, c: Val, x: Val, y: Val) -> Val:
-        return self.emit(x.ty, f"select {c.ty.ll} {c.ref}, {x.ty.ll} {x.ref}, {y.ty.ll} {y.ref}")
+        return self.pure(x.ty, f"select {c.ty.ll} {c.ref}, {x.ty.ll} {x.ref}, {y.ty.ll} {y.ref}")
 
     def convert(self, op: str, x: Val, to: Ty) -> Val:
         """`op`: zext sext trunc fpext fptrunc sitofp uitofp fptosi fptoui bitcast."""
-        return self.emit(to, f"{op} {x.ty.ll} {x.ref} to {to.ll}")
+        if x.ty is to:
+            return x
+        return self.pure(to, f"{op} {x.ty.ll} {x.ref} to {to.ll}")
 
     def declare(self, name: str, result: str, args: str) -> None:
         if name not in self.module.declared:
@@ -214,7 +278,7 @@ class Builder:
         """Calls ``llvm.<name>.<suffix of the result type>``."""
         full = f"llvm.{name}.{suffix or result.suffix}"
         self.declare(full, result.ll, ", ".join(a.ty.ll for a in args))
-        return self.emit(result, f"call {result.ll} @{full}({', '.join(f'{a.ty.ll} {a.ref}' for a in args)})")
+        return self.pure(result, f"call {result.ll} @{full}({', '.join(f'{a.ty.ll} {a.ref}' for a in args)})")
 
     def helper(self, name: str, result: Ty, args: tuple[Val, ...], body: "HelperBody") -> Val:
         """Calls the module's internal function `name`; `body` writes it the first time. `name` decides the types."""
@@ -261,26 +325,41 @@ class Builder:
         t = x.ty.with_lanes(lanes)
         if x.ref[0] != "%":
             return Val(f"splat ({x.ty.ll} {x.ref})", t)
-        v = self.emit(t, f"insertelement {t.ll} poison, {x.ty.ll} {x.ref}, i32 0")
-        return self.emit(t, f"shufflevector {t.ll} {v.ref}, {t.ll} poison, <{lanes} x i32> zeroinitializer")
+        v = self.pure(t, f"insertelement {t.ll} poison, {x.ty.ll} {x.ref}, i32 0")
+        return self.pure(t, f"shufflevector {t.ll} {v.ref}, {t.ll} poison, <{lanes} x i32> zeroinitializer")
 
     def shuffle(self, x: Val, y: Val | None, lanes: list[int]) -> Val:
         t = x.ty.with_lanes(len(lanes))
         mask = ", ".join(f"i32 {i}" for i in lanes)
         other = y.ref if y else "poison"
-        return self.emit(t, f"shufflevector {x.ty.ll} {x.ref}, {x.ty.ll} {other}, <{len(lanes)} x i32> <{mask}>")
+        return self.pure(t, f"shufflevector {x.ty.ll} {x.ref}, {x.ty.ll} {other}, <{len(lanes)} x i32> <{mask}>")
 
     def extract(self, x: Val, lane: int) -> Val:
-        return self.emit(x.ty.scalar(), f"extractelement {x.ty.ll} {x.ref}, i32 {lane}")
+        return self.pure(x.ty.scalar(), f"extractelement {x.ty.ll} {x.ref}, i32 {lane}")
 
     def insert(self, x: Val, y: Val, lane: int) -> Val:
-        return self.emit(x.ty, f"insertelement {x.ty.ll} {x.ref}, {y.ty.ll} {y.ref}, i32 {lane}")
+        return self.pure(x.ty, f"insertelement {x.ty.ll} {x.ref}, {y.ty.ll} {y.ref}, i32 {lane}")
 
     # memory -----------------------------------------------------------------------------------------------------
     def gep(self, element: Ty, base: Val, offset: Val) -> Val:
         """Address of element `offset` (i64) from `base`, in units of `element`."""
-        t = PTR if offset.ty.lanes == 1 else PTR.with_lanes(offset.ty.lanes)
-        return self.emit(t, f"getelementptr {element.ll}, ptr {base.ref}, {offset.ty.ll} {offset.ref}")
+        if offset.ty.lanes > 1:
+            t = PTR.with_lanes(offset.ty.lanes)
+            return self.pure(t, f"getelementptr {element.ll}, ptr {base.ref}, {offset.ty.ll} {offset.ref}")
+        return self.offset(element, base, *split(offset))
+
+    def offset(self, element: Ty, base: Val, over: Val | None, plus: int) -> Val:
+        """Address of element ``over + plus`` from `base`: where only `plus` differs, code differs by a literal."""
+        start, bytes = split(base)
+        assert start is not None
+        if over is not None:
+            start = self.pure(PTR, f"getelementptr {element.ll}, ptr {start.ref}, i64 {over.ref}")
+        bytes += plus * -(-element.bits * element.lanes // 8)
+        if not bytes:
+            return start
+        found = self.pure(PTR, f"getelementptr i8, ptr {start.ref}, i64 {bytes}")
+        found.base, found.plus = start, bytes
+        return found
 
     def load(self, t: Ty, address: Val, align: int) -> Val:
         return self.emit(t, f"load {t.ll}, ptr {address.ref}, align {align}")

@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 
 from . import address, memory
 from .ahead import fetch, fetches
-from .analysis import indices, statements
+from .analysis import indices, is_leaf, statements
 from .builder import I64, PTR, Module, Val, const, register_type, ty
 from .combine import COMBINE, COMBINE_BOOL, identity
 from .contract import contract, method
@@ -23,7 +23,7 @@ from .emit_partials import partials
 from .emit_reduce import reduce
 from .emit_rows import epilogue, rows
 from .emit_scan import ABREAST, abreast, advance, is_prefix, prefix
-from .frame import Frame, first_lanes, lane_numbers
+from .frame import Frame, first_lanes, lanes_before
 from .index import Div, Index, Mod, Var, mod, unmask
 from .keep import kept
 from .loops import (
@@ -44,18 +44,20 @@ from .loops import (
     Store,
     Update,
 )
+from .once import Pieces, pieces, vector
 from .ops import emit_op, to_memory, to_register
 from .parts import parts
-from .ranges import ranged
+from .ranges import range_of
 from .scalar import F32, F64
 from .target import Target
-from .vectorize import copies, lanes_for, outlined, private, round_up_to_power
+from .vectorize import copies, lanes_for, outlined, private, round_up_to_power, unit_strides, weight
 
 HALF = 256  # bits of a vector that waits for far memory
 STACK_SCRATCH = 64 << 10  # scratch buffers up to this many bytes together live on the stack
-BIG_BODY = 40  # statements from which a vector loop is one masked copy instead of a main loop and a tail
+BIG_BODY = 30  # instructions from which the last vector of a loop shares the code of the others, or if it cannot,
+LARGE_BODY = 40  # statements from which all of them have a mask
+SHORT = 4  # vectors below which they have it from half as many statements on
 _RANGE = Val("%begin", I64), Val("%end", I64)
-SHORT = 4  # vectors below which a loop is one masked copy from half as many statements on
 
 
 def shared_bytes(kernel: Kernel) -> int:
@@ -135,7 +137,7 @@ def _function(part: Kernel, target: Target, module: Module, name: str, streamed:
     f.kept = kept(part, target)
     f.streamed = {part.buffers[i] for i in streamed}
     _arguments(f)
-    f.ranged = ranged(part.body)
+    f.ranged = range_of(part)
     run(f, part.body)
     if f.streamed and target.triple.startswith("x86_64"):
         f.b.fence()
@@ -325,7 +327,10 @@ def _loop(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
     whole = lo.ref == "0" and hi.ref == str(extent)
     if whole and extent % lanes == 0:
         _vector_loop(f, loop, lanes, lo, hi, aligned=True)
-    elif f.target.masks and 2 * sum(1 for _ in statements(loop.body)) >= BIG_BODY * (1 + (extent >= SHORT * lanes)):
+    elif f.target.masks and weight(loop.body) >= BIG_BODY and (apart := pieces(loop.body, loop.var)):
+        lo, aligned = _align(f, loop, lanes, lo, hi)
+        _shared_loop(f, loop, apart, lanes, lo, hi, aligned)
+    elif f.target.masks and (_is_large(loop, lanes) or _only_sums(loop)):
         lo, aligned = _align(f, loop, lanes, lo, hi)
         _masked_loop(f, loop, lanes, lo, hi, aligned)
     elif whole:
@@ -343,6 +348,18 @@ def _loop(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:
             _masked_loop(f, loop, lanes, middle, hi, aligned)
         else:
             _scalar_loop(f, loop, middle, hi)
+
+
+def _is_large(loop: Loop, lanes: int) -> bool:
+    """Whether a mask in every turn costs little beside the rest of it."""
+    return 2 * sum(1 for _ in statements(loop.body)) >= LARGE_BODY * (1 + (loop.var.extent >= SHORT * lanes))
+
+
+def _only_sums(loop: Loop) -> bool:
+    """Whether a loop goes over rows in memory and does little besides, so that a mask is not waited for."""
+    nested = [s for s in loop.body if not is_leaf(s)]
+    sums = bool(nested) and all(isinstance(s, Reduce) for s in nested)
+    return sums and weight(loop.body) < BIG_BODY and unit_strides(loop.body, loop.var)
 
 
 def _align(f: Frame, loop: Loop, lanes: int, lo: Val, hi: Val) -> tuple[Val, bool]:
@@ -403,12 +420,20 @@ def _vector_loop(f: Frame, loop: Loop, lanes: int, lo: Val, hi: Val, aligned: bo
     f.loop(lo, hi, lanes, [], step, "vector")
 
 
+def _shared_loop(f: Frame, loop: Loop, p: Pieces, lanes: int, lo: Val, hi: Val, aligned: bool) -> None:
+    def step(i: Val, carried: list[Val]) -> list[Val]:
+        with f.scope((loop.var, i)):
+            vector(f, loop, p, lanes, f.b.binary("sub", hi, i), aligned)
+        return carried
+
+    f.loop(lo, hi, lanes, [], step, "vector")
+
+
 def _masked_loop(f: Frame, loop: Loop, lanes: int, lo: Val, hi: Val, aligned: bool) -> None:
     def step(i: Val, carried: list[Val]) -> list[Val]:
-        numbers = lane_numbers(ty("i", 64, lanes))
-        left = f.b.splat(f.b.binary("sub", hi, i), lanes)
-        f.full = f.b.icmp("sge", f.b.binary("sub", hi, i), const(I64, lanes)) if f.streamed else None
-        _vector_step(f, loop, lanes, i, f.b.icmp("slt", numbers, left), aligned)
+        left = f.b.binary("sub", hi, i)
+        f.full = f.b.icmp("sge", left, const(I64, lanes)) if f.streamed else None
+        _vector_step(f, loop, lanes, i, lanes_before(f, left, lanes), aligned)
         f.full = None
         return carried
 

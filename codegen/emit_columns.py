@@ -2,8 +2,8 @@
 
 A loop over columns whose vectors each walk down all rows touches another page of memory at every step. Here a tile of
 columns keeps its running sums in memory close by, and a few rows at a time are added to them from left to right, so
-that memory is read as it lies. The tree is the same: blocks of BLOCK rows, combined by a binary counter that all
-columns of a tile share.
+that memory is read as it lies (where a cache holds all rows, that is not needed). The tree is the same: blocks of
+BLOCK rows, combined by a binary counter that all columns of a tile share.
 
     for tiles of columns:
       for each reduction:
@@ -33,7 +33,7 @@ from .builder import I64, Ty, Val, const, register_type, ty
 from .combine import combine, identity, wide_type
 from .emit_partials import UNITS, Units
 from .emit_reduce import nest, rounded
-from .frame import Frame, lane_numbers
+from .frame import Frame, lanes_before
 from .index import unmask
 from .loops import BLOCK, Accumulator, Buffer, Check, Load, Loop, Reduce, Stmt, Store, Update
 from .memory import store_vector
@@ -48,6 +48,7 @@ ROWS: Final = 8  # rows added at once, of a small body
 SIZE: Final = 16  # statements in the copies of a body for several rows
 AHEAD: Final = 2 * ROWS  # rows after which memory is fetched: each is another page, where no prefetcher goes by itself
 LEAST: Final = 2 * BLOCK  # rows from which tiles pay
+NEAR: Final = 64 << 10  # bytes of rows that are walked down column by column, for a cache holds them
 WIDE: Final = 8  # vectors from which a row is wide
 NARROW: Final = 8 << 10  # bytes of a row up to which threads share the rows
 UNIT: Final = 8  # blocks of rows that a unit has at least
@@ -58,7 +59,9 @@ LEAST_CUT: Final = 1 << 17  # elements
 def is_tiled(loop: Loop, target: Target) -> bool:
     """Whether a loop over columns is done in tiles."""
     wide = loop.var.extent >= WIDE * target.vector_bytes // 4
-    return wide and lanes_for(loop, target) > 1 and _reduces_rows(loop)
+    if not wide or lanes_for(loop, target) == 1 or not _reduces_rows(loop):
+        return False
+    return any(_span(x, r) > NEAR for r in loop.body if isinstance(r, Reduce) for x in r.body if isinstance(x, Load))
 
 
 def column_units(s: Stmt) -> Units | None:
@@ -107,11 +110,13 @@ def _reads_rows(r: Reduce, loop: Loop) -> bool:
 def far(r: Reduce, target: Target) -> list[Load]:
     """The loads of a reduction whose rows, from the first to the last, no cache holds."""
 
-    def span(x: Load) -> int:
-        e = unmask(x.index)
-        return sum(abs(e.coefficient(v)) * v.extent for v in r.vars) * x.type.bytes
+    return [x for x in r.body if isinstance(x, Load) and target.cache_bytes < 2 * _span(x, r)]
 
-    return [x for x in r.body if isinstance(x, Load) and target.cache_bytes < 2 * span(x)]
+
+def _span(x: Load, r: Reduce) -> int:
+    """The bytes from a reduction's first row to its last."""
+    e = unmask(x.index)
+    return sum(abs(e.coefficient(v)) * v.extent for v in r.vars) * x.type.bytes
 
 
 def _height(r: Reduce) -> int:
@@ -138,6 +143,7 @@ class Tile:
         self.room = max(room // self.lanes, 1) * self.lanes
         for s in every:
             s.memory = f.alloca(s.wide_ty(1), s.arrays * self.room)
+        self.waiting = {r: [RUNNING] for r in self.sums}  # the arrays that, combined, are what a reduction comes to
         self.first = self.last = const(I64, 0)
 
     def over(self, lo: Val, hi: Val, body: Callable[[], None]) -> None:
@@ -159,8 +165,7 @@ class Tile:
         def vector(masked: bool, at: Val, carried: list[Val]) -> list[Val]:
             active = None
             if masked:
-                left = b.splat(b.binary("sub", self.last, at), self.lanes)
-                active = b.icmp("slt", lane_numbers(ty("i", 64, self.lanes)), left)
+                active = lanes_before(f, b.binary("sub", self.last, at), self.lanes)
             with f.scope((self.loop.var, at)), f.vectorised(self.loop.var, self.lanes, active, aligned=False):
                 body(at)
             return carried
@@ -171,7 +176,7 @@ class Tile:
             return carried
 
         if f.target.masks or not (exact or self.packed):
-            f.loop(self.first, self.last, self.lanes, [], partial(vector, exact), "tile")
+            f.loop(self.first, self.last, self.lanes, [], partial(vector, exact), "tile", certain=True)
             return
         whole = b.binary("and", b.binary("sub", self.last, self.first), const(I64, -self.lanes))
         middle = b.binary("add", self.first, whole)
@@ -190,6 +195,14 @@ class Tile:
     def store(self, s: "Sums", array: Val, at: Val, value: Val) -> None:
         self.f.b.store(value, self.place(s, array, at), s.wide.bytes)
 
+    def total(self, r: Reduce, s: "Sums", at: Val) -> Val:
+        """What a reduction has come to at the vector `at`."""
+        lowest, *others = self.waiting[r]
+        value = self.load(s, lowest, at)
+        for slot in others:
+            value = combine(self.f, s.acc.op, s.acc.type, self.load(s, slot, at), value)
+        return value
+
     def given(self, at: Val, upto: Stmt | None) -> None:
         """The statements before `upto` at the vector `at`; what reductions came to is read from memory."""
         for s in self.loop.body:
@@ -197,7 +210,7 @@ class Tile:
                 break
             if isinstance(s, Reduce):
                 for sums in self.sums[s]:
-                    self.f.results[s, sums.k] = rounded(self.f, sums.acc, self.load(sums, RUNNING, at))
+                    self.f.results[s, sums.k] = rounded(self.f, sums.acc, self.total(s, sums, at))
             elif upto is None or not isinstance(s, Store):
                 self.f.run([s])
 
@@ -301,7 +314,7 @@ class _Counter:
             if not exact:
                 left = b.binary("and", b.binary("sub", end, start), const(I64, group - 1))
                 middle = b.binary("sub", end, left)
-            f.loop(start, middle, group, [], partial(self._group, slot, group), "rows")
+            f.loop(start, middle, group, [], partial(self._group, slot, group), "rows", certain=exact)
             if not exact:
                 f.loop(middle, end, 1, [], partial(self._group, slot, 1), "row")
             self._push(level, slot)
@@ -391,16 +404,14 @@ class _Counter:
         b.label(done)
 
     def finish(self) -> None:
-        """What all blocks combine to, as running sums."""
-        f, tile = self.f, self.tile
-        blocks = _blocks(self.r)
-        waiting = [const(I64, 1 + level) for level in range(blocks.bit_length()) if blocks >> level & 1]
+        """What all blocks combine to; where later reductions read it again and again, as running sums."""
+        tile, blocks = self.tile, _blocks(self.r)
+        tile.waiting[self.r] = [const(I64, 1 + level) for level in range(blocks.bit_length()) if blocks >> level & 1]
 
         def columns(at: Val) -> None:
             for s in self.sums:
-                value = tile.load(s, waiting[0], at)
-                for slot in waiting[1:]:
-                    value = combine(f, s.acc.op, s.acc.type, tile.load(s, slot, at), value)
-                tile.store(s, RUNNING, at, value)
+                tile.store(s, RUNNING, at, tile.total(self.r, s, at))
 
-        tile.each(columns, exact=False)
+        if self.r is not list(tile.sums)[-1]:
+            tile.each(columns, exact=False)
+            tile.waiting[self.r] = [RUNNING]

@@ -22,7 +22,7 @@ If k is a part of a longer sum, a tile's sums go on with what the part before le
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -89,9 +89,23 @@ class _Nest:
     def at(self, base: Val, offset: int) -> Val:
         return self.f.b.gep(self.t, base, const(I64, offset))
 
-    def beyond(self, start: Val, step: int, end: Val) -> Val:
-        """Where a block of at most `step` from `start` on ends."""
+    def beyond(self, start: Val, step: int, end: Val, most: int | None = None) -> Val:
+        """Where a block of at most `step` from `start` on ends; `most`: of so many in all."""
+        if most is not None and most <= step:
+            return end
         return self.f.extreme("smin", self.f.b.binary("add", start, const(I64, step)), end)
+
+    def blocks(self, lo: Val, hi: Val, step: int, most: int, body: Callable[[Val, Val], None], hint: str) -> None:
+        """`body` with the begin and end of each block of `step`; no loop if ``[lo, hi)``, at most `most`, is one."""
+
+        def one(start: Val, carried: list[Val]) -> list[Val]:
+            body(start, self.beyond(start, step, hi, most))
+            return carried
+
+        if most <= step:
+            body(lo, hi)
+        else:
+            self.f.loop(lo, hi, step, [], one, hint)
 
     # blocks ---------------------------------------------------------------------------------------------------
     def run(self, begin: Val | None, end: Val | None) -> None:
@@ -103,18 +117,15 @@ class _Nest:
             hi = f.extreme("smin", b.binary("mul", end, const(I64, side.width)), const(I64, side.var.extent))
             rows, columns = (rows, (lo, hi)) if p.along_columns else ((lo, hi), columns)
 
-        def column_block(n0: Val, carried: list[Val]) -> list[Val]:
-            n = n0, self.beyond(n0, p.nb, columns[1])
-            f.loop(*rows, p.mb, [], partial(row_block, n), "rows")
-            return carried
+        def column_block(n0: Val, n1: Val) -> None:
+            self.blocks(*rows, p.mb, self.rows.var.extent, partial(row_block, (n0, n1)), "rows")
 
-        def row_block(n: tuple[Val, Val], m0: Val, carried: list[Val]) -> list[Val]:
-            m = m0, self.beyond(m0, p.mb, rows[1])
-            f.loop(const(I64, 0), const(I64, max(self.k.extent, 1)), p.depth, [], partial(k_block, n, m), "k")
-            return carried
+        def row_block(n: tuple[Val, Val], m0: Val, m1: Val) -> None:
+            steps = max(self.k.extent, 1)
+            self.blocks(const(I64, 0), const(I64, steps), p.depth, steps, partial(k_block, n, (m0, m1)), "k")
 
-        def k_block(n: tuple[Val, Val], m: tuple[Val, Val], k0: Val, carried: list[Val]) -> list[Val]:
-            k = k0, self.beyond(k0, p.depth, const(I64, self.k.extent))
+        def k_block(n: tuple[Val, Val], m: tuple[Val, Val], k0: Val, k1: Val) -> None:
+            k = k0, self.f.extreme("smin", k1, const(I64, self.k.extent))
             panels = self.column_panels
             if self.first is not None:
                 number = b.binary("udiv", k0, const(I64, p.depth))
@@ -122,19 +133,16 @@ class _Nest:
                 f.choose(self.first, lambda: pack(f, self.columns, panels, *n, *k, p.stride), lambda: None)
             elif not p.direct.columns:
                 pack(f, self.columns, panels, *n, *k, p.stride)
-            f.loop(*m, p.mc, [], partial(rows_block, n, m, k, panels), "rows")
-            return carried
+            self.blocks(*m, p.mc, min(self.rows.var.extent, p.mb), partial(rows_block, n, m, k, panels), "rows")
 
         def rows_block(
-            n: tuple[Val, Val], m: tuple[Val, Val], k: tuple[Val, Val], panels: Val, i0: Val, carried: list[Val]
-        ) -> list[Val]:
-            i = i0, self.beyond(i0, p.mc, m[1])
+            n: tuple[Val, Val], m: tuple[Val, Val], k: tuple[Val, Val], panels: Val, i0: Val, i1: Val
+        ) -> None:
             if not p.direct.rows:
-                pack(f, self.rows, self.row_panels, *i, *k, p.stride)
-            self._tiles(n, m[0], i, k, panels)
-            return carried
+                pack(f, self.rows, self.row_panels, i0, i1, *k, p.stride)
+            self._tiles(n, m[0], (i0, i1), k, panels)
 
-        f.loop(*columns, p.nb, [], column_block, "columns")
+        self.blocks(*columns, p.nb, self.columns.var.extent, column_block, "columns")
 
     def _tiles(
         self, n: tuple[Val, Val], m0: Val, i: tuple[Val, Val], k: tuple[Val, Val], column_panels: Val
@@ -185,6 +193,8 @@ class _Nest:
 
     def _inside(self, side: Side, at: Val) -> Val:
         """Where a tile that is not packed starts: so that all of it exists."""
+        if side.var.extent % side.width == 0:
+            return at
         return self.f.extreme("smin", at, const(I64, max(side.var.extent - side.width, 0)))
 
     def whole(self, m: Val, end: Val, n: Val) -> Val | None:
@@ -196,7 +206,7 @@ class _Nest:
         out = const(ty("i", 1), True)
         if self.rows.var.extent % p.mr:
             out = b.icmp("eq", b.binary("sub", end, m), const(I64, p.mr))
-        if self.columns.var.extent % p.nr:
+        if self.columns.var.extent % p.nr and not (self.columns.var.extent < p.nr and self.f.target.masks):
             fits = b.icmp("sle", n, const(I64, self.columns.var.extent - p.nr))
             out = fits if out.ref == "true" else b.binary("and", out, fits)
         return out

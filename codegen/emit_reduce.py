@@ -11,7 +11,7 @@ from math import prod
 
 from . import memory
 from .ahead import fetch
-from .analysis import dominating_bytes, statements
+from .analysis import dominating_bytes
 from .builder import I64, Ty, Val, const, register_type
 from .combine import combine, identity, is_ordered, wide_type
 from .frame import Frame, first_lanes
@@ -20,9 +20,9 @@ from .loops import BLOCK, UNROLL, Accumulator, Reduce
 from .ops import to_memory, to_register
 from .running import Running, across
 from .squares import by_squares, crossing
-from .vectorize import row_is_lanewise
+from .vectorize import row_is_lanewise, weight
 
-SMALL_BODY = 12  # statements up to which a row's step is unrolled in place; larger ones are one copy, rotating
+SMALL_BODY = 12  # instructions up to which a row's step is unrolled in place; larger ones are one copy, rotating
 FREE_BLOCK = 8 * BLOCK  # steps of a block where any order will do
 VECTOR_BYTES = 64  # of the virtual vector that sums are defined over
 LEAVES = 8  # blocks that are combined at once: a power of two
@@ -274,59 +274,57 @@ def _pairwise(running: Running, states: list[list[Val]]) -> list[Val]:
 def _row_vectors(
     f: Frame, node: Reduce, accs: list[Accumulator], lanes: int, counter: Counter, lo: Val, hi: Val
 ) -> None:
-    """Blocks of one row, W elements at a step; steps go to the `UNROLL` accumulators in turn."""
+    """Blocks of one row, W elements at a step; steps go to the `UNROLL` accumulators in turn.
+
+    A large body is one copy: each step takes the first accumulators and puts them last. The last block of a row, if it
+    is shorter, shares all but its end with the others.
+    """
     extent = node.vars[-1].extent
     block, group = block_steps(accs) * lanes, UNROLL * lanes
-    full, rest = divmod(extent, block)
+    large = weight(node.body) > SMALL_BODY
+    unit, rest = (lanes if large else group), extent % block
     running = Running(f, accs, lanes)
     fresh = running.fresh()
     each = len(fresh)
-    size = sum(1 for _ in statements(node.body))
 
-    def unrolled(start: Val, state: list[Val], count: int) -> list[Val]:
-        """`count` elements from `start` on, each vector written out; `state` is UNROLL states."""
+    def unrolled(start: Val, state: list[Val], count: int, first: int = 0) -> list[Val]:
+        """`count` elements from `start` on, each vector written out, into the UNROLL states from number `first` on."""
         state = list(state)
         for s in range(-(-count // lanes)):
             at = f.b.binary("add", start, const(I64, s * lanes)) if s else start
             left = count - s * lanes
             mask = None if left >= lanes else first_lanes(left, lanes)
-            mine = slice(s % UNROLL * each, (s % UNROLL + 1) * each)
+            mine = slice((first + s) % UNROLL * each, ((first + s) % UNROLL + 1) * each)
             state[mine] = _row_step(f, node, running, lanes, at, mask, state[mine])
         return state
 
-    def rotating(start: Val, hi: Val, state: list[Val]) -> list[Val]:
-        """Whole groups in one copy: each step takes the first accumulators and puts them last."""
+    def step(i: Val, carried: list[Val]) -> list[Val]:
+        if not large:
+            return unrolled(i, carried, group)
+        return carried[each:] + _row_step(f, node, running, lanes, i, None, carried[:each])
 
-        def step(i: Val, carried: list[Val]) -> list[Val]:
-            new = _row_step(f, node, running, lanes, i, None, carried[:each])
-            return carried[each:] + new
+    def ending(start: Val, state: list[Val]) -> list[Val]:
+        """The elements from `start` on that a short block has besides whole units."""
+        steps = rest // unit * (unit // lanes)
+        turned = steps % UNROLL * each
+        state = state[-turned:] + state[:-turned]
+        return unrolled(start, state[: steps * each] + (fresh * UNROLL)[steps * each :], rest % unit, steps)
 
-        return f.loop(start, hi, lanes, state, step, "row", certain=True)
+    def together(state: list[Val]) -> list[Val]:
+        return _pairwise(running, [state[k : k + each] for k in range(0, len(state), each)])
 
-    def grouped(start: Val, hi: Val, state: list[Val]) -> list[Val]:
-        if size > SMALL_BODY:
-            return rotating(start, hi, state)
-        return f.loop(start, hi, group, state, lambda i, carried: unrolled(i, carried, group), "row", certain=True)
-
-    def finish(state: list[Val]) -> None:
-        counter.push(_pairwise(running, [state[k : k + each] for k in range(0, len(state), each)]))
-
-    def whole(start: Val, carried: list[Val]) -> list[Val]:
-        end = const(I64, int(start.ref) + block) if start.ref.isdigit() else f.b.binary("add", start, const(I64, block))
-        finish(grouped(start, end, fresh * UNROLL))
+    def one(start: Val, carried: list[Val]) -> list[Val]:
+        b = f.b
+        size = const(I64, block)
+        if rest:
+            size = f.extreme("smin", b.binary("sub", const(I64, extent), start), size)
+        middle = b.binary("add", start, b.binary("and", size, const(I64, -unit)))
+        state = f.loop(start, middle, unit, fresh * UNROLL, step, "row", certain=not 0 < rest < unit)
+        short = b.icmp("slt", size, const(I64, block))
+        counter.push(f.choose(short, lambda: together(ending(middle, state)), lambda: together(state)))
         return carried
 
-    def last(_: Val, carried: list[Val]) -> list[Val]:
-        start = full * block
-        middle = start + rest // group * group
-        state = grouped(const(I64, start), const(I64, middle), fresh * UNROLL)
-        finish(unrolled(const(I64, middle), state, extent - middle))
-        return carried
-
-    border = const(I64, full * block)
-    f.loop(lo, f.extreme("smin", hi, border), block, [], whole, "block")
-    if rest:
-        f.loop(f.extreme("smax", lo, border), hi, block, [], last, "rest")
+    f.loop(lo, hi, block, [], one, "block")
 
 
 def _row_elements(

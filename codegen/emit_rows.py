@@ -12,8 +12,8 @@ from typing import Final
 
 from . import memory
 from .analysis import dominating_bytes, indices, is_leaf, operands, statements
-from .builder import I64, Val, const, ty
-from .frame import Frame, lane_numbers
+from .builder import I64, Val, const
+from .frame import Frame, lanes_before
 from .loops import Advance, Apply, Check, Const, Load, Loop, Reduce, Result, Stmt, Store, Update, Value
 from .math import FUNCTIONS
 from .ops import to_memory, to_register
@@ -57,8 +57,7 @@ def rows(f: Frame, loop: Loop, lo: Val, hi: Val, at: int) -> None:
     def together(first: Val, past: Val, width: int, i: Val, carried: list[Val]) -> list[Val]:
         mask = None
         if width > 1 and f.target.masks:
-            left = b.splat(b.binary("sub", past, i), width)
-            mask = b.icmp("slt", lane_numbers(ty("i", 64, width)), left)
+            mask = lanes_before(f, b.binary("sub", past, i), width)
         with f.scope((loop.var, i)), f.vectorised(loop.var, width, mask, aligned=False):
             for v, t, place in zip(values, types, places, strict=True):
                 where = b.gep(t, place, b.binary("sub", i, first))

@@ -28,7 +28,7 @@ from .analysis import indices, statements
 from .builder import I64, Val, const, register_type, ty
 from .clone import Clone
 from .flat import multiply_add
-from .frame import Frame, lane_numbers
+from .frame import Frame, lanes_before
 from .index import ZERO, Index, Var, of, unflatten
 from .loops import CONTRACT_BLOCK, Buffer, Contract
 from .pack import Side, pack
@@ -346,8 +346,7 @@ class _Taps:
                 with f.scope(*bound, (self.columns.var, n)):
                     mask = None
                     if p.n % p.lanes:
-                        left = b.splat(b.binary("sub", const(I64, p.n), n), p.lanes)
-                        mask = b.icmp("slt", lane_numbers(ty("i", 64, p.lanes)), left)
+                        mask = lanes_before(f, b.binary("sub", const(I64, p.n), n), p.lanes)
                     with f.vectorised(self.columns.var, p.lanes, mask, aligned=True):
                         f.values[self.acc] = acc
                         f.run(self.epilogue)

@@ -26,7 +26,7 @@ from .builder import I64, Ty, Val, const, register_type, ty
 from .clone import Clone
 from .epilogue import Epilogue, Tile, run_epilogue
 from .flat import multiply_add
-from .frame import Frame, first_lanes, lane_numbers
+from .frame import Frame, first_lanes, lanes_before
 from .index import ZERO, Index, Var, flatten, floordiv, of, unflatten
 from .loops import CONTRACT_BLOCK, Buffer, Contract
 from .pack import Side, pack, transpose
@@ -409,8 +409,8 @@ class _Emitter:
             for i in range(0, p.nr, p.lanes):
                 mask = None
                 if not whole:
-                    here = b.splat(b.binary("sub", left, const(I64, i)), p.lanes)
-                    mask = b.icmp("slt", lane_numbers(ty("i", 64, p.lanes)), here)
+                    here = f.extreme("smax", b.binary("sub", left, const(I64, i)), const(I64, 0))
+                    mask = lanes_before(f, here, p.lanes)
                 acc = b.load(self.t.with_lanes(p.lanes), b.gep(self.t, places, const(I64, i)), p.size)
                 row = b.binary("add", at, const(I64, i))
                 with f.scope((self.columns.var, j), (x, row)), f.vectorised(x, p.lanes, mask, aligned=False):
@@ -429,8 +429,7 @@ class _Emitter:
         if whole:
             mask = None if p.mr == p.lanes else first_lanes(p.mr, p.lanes)
         else:
-            left = b.splat(b.binary("sub", stop, at), p.lanes)
-            mask = b.icmp("slt", lane_numbers(ty("i", 64, p.lanes)), left)
+            mask = lanes_before(f, b.binary("sub", stop, at), p.lanes)
 
         def column(j: Val, carried: list[Val]) -> list[Val]:
             line = b.binary("mul", b.binary("sub", j, n), const(I64, p.lanes))

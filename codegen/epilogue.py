@@ -8,7 +8,7 @@ from functools import partial
 
 from .builder import I64, Val, const, register_type
 from .combine import wide_type
-from .frame import Frame, first_lanes
+from .frame import Frame, first_lanes, lanes_before
 from .index import Var
 from .loops import Acc, Contract, Loop, Reduce, Stmt, Update
 from .ops import to_memory, to_register
@@ -69,6 +69,14 @@ def run_epilogue(f: Frame, c: Epilogue, tile: Tile, rows: tuple[Val, Val], n: Va
                 for offset in unrolled:
                     vector(line, None, b.binary("add", n, const(I64, offset)), carried)
                 return carried
+            if full < var.extent and f.target.masks:
+                last = f.extreme("smin", end, const(I64, var.extent))
+
+                def some(j: Val, carried: list[Val]) -> list[Val]:
+                    return vector(line, lanes_before(f, b.binary("sub", last, j), lanes), j, carried)
+
+                f.loop(n, last, lanes, [], some, "epilogue", certain=True)
+                return carried
             if full:
                 f.loop(n, f.extreme("smin", end, const(I64, full)), lanes, [], partial(vector, line, None), "epilogue")
             if full < var.extent:
@@ -87,11 +95,16 @@ def is_short(c: Epilogue, vectors: int) -> bool:
 
 
 def finish_sums(f: Frame, c: Epilogue, sums: Sequence[Val], vectors: int, m: Val, n: Val) -> None:
-    """The epilogue for all of a tile in registers: rows from m on, each `vectors` vectors of columns from n on."""
+    """The epilogue for a tile in registers: rows from m on, each `vectors` vectors of columns from n on.
+
+    All of it, or where a tile is wider than all columns what there is of them.
+    """
     b = f.b
     for i, v in enumerate(sums):
         r, j = divmod(i, vectors)
-        row, column = b.binary("add", m, const(I64, r)), b.binary("add", n, const(I64, j * v.ty.lanes))
-        with f.scope((c.rows, row), (c.columns, column)), f.vectorised(c.columns, v.ty.lanes, None, aligned=True):
+        lanes, left = v.ty.lanes, c.columns.extent - j * v.ty.lanes
+        mask = first_lanes(left, lanes) if left < lanes else None
+        row, column = b.binary("add", m, const(I64, r)), b.binary("add", n, const(I64, j * lanes))
+        with f.scope((c.rows, row), (c.columns, column)), f.vectorised(c.columns, lanes, mask, aligned=True):
             f.values[c.acc] = v
             f.run(c.body)

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from .analysis import statements
 from .builder import I64, PTR, Builder, Module, Ty, Val, const, ty
 from .index import Index, Var
 from .loops import Buffer, Carry, Contract, Kernel, Reduce, Stmt, Value
@@ -23,17 +23,19 @@ from .target import Target
 if TYPE_CHECKING:
     from .keep import Kept
 
+MASK_BITS = 64  # lanes up to which a mask is made in a general register, beside what vectors do
 ON_STACK = 16 << 10  # bytes of panels and tiles up to which they are on the stack
 
 
 class Scope:
     """A region that its head dominates: an open loop body, an unrolled copy, or the function itself."""
 
-    __slots__ = ("cache", "head", "place")
+    __slots__ = ("cache", "head", "known", "place")
 
-    def __init__(self, place: int) -> None:
+    def __init__(self, place: int, known: dict[str, Val]) -> None:
         self.place = place
         self.head: list[str] = []
+        self.known = known  # `Builder.known` of the head
         self.cache: dict[object, Val] = {}
 
 
@@ -67,7 +69,6 @@ class Frame:
         self.kept: dict[tuple[str, Contract], Kept] = {}  # what contractions keep from turn to turn, and where
         self.kept_areas: dict[tuple[str, Contract], Val] = {}
         self.starts: dict[Var, Val] = {}  # where loops begin
-        self.plain_steps = not any(isinstance(s, Contract) for s in statements(kernel.body))  # see `Builder.opaque`
         self.ranged: Stmt | None = None  # the statement that does only the range handed over
         self._zero: Val | None = None
         self.open()
@@ -78,7 +79,7 @@ class Frame:
     # scopes -----------------------------------------------------------------------------------------------------
     def open(self) -> Scope:
         self.b.lines.append("")
-        scope = Scope(len(self.b.lines) - 1)
+        scope = Scope(len(self.b.lines) - 1, dict(self.b.known))
         self.scopes.append(scope)
         return scope
 
@@ -108,9 +109,12 @@ class Frame:
         if depth is None:
             yield
             return
-        saved, self.b.lines = self.b.lines, self.scopes[depth].head
+        b, scope = self.b, self.scopes[depth]
+        lines, known, before = b.lines, b.known, len(scope.known)
+        b.lines, b.known = scope.head, scope.known
         yield
-        self.b.lines = saved
+        b.lines, b.known = lines, known
+        known.update(islice(scope.known.items(), before, None))
 
     @contextmanager
     def vectorised(
@@ -206,9 +210,7 @@ class Frame:
         i, place = b.phi(I64)
         phis = [b.phi(v.ty) for v in init]
         after = body(i, [v for v, _ in phis])
-        following = b.binary("add", i, const(I64, step))
-        if self.plain_steps:
-            following = b.opaque(following)
+        following = b.opaque(b.binary("add", i, const(I64, step)))
         b.set_phi(i, place, [(lo, before), (following, b.block)])
         for (phi, where), first, last in zip(phis, init, after, strict=True):
             b.set_phi(phi, where, [(first, before), (last, b.block)])
@@ -224,20 +226,33 @@ class Frame:
             out.append(v)
         return out
 
-    def choose(self, condition: Val, yes: Callable[[], None], no: Callable[[], None]) -> None:
-        """``if condition: yes() else: no()``; a literal condition is no branch."""
+    def choose(
+        self,
+        condition: Val,
+        yes: Callable[[], list[Val] | None],
+        no: Callable[[], list[Val] | None],
+        rare: bool = False,
+    ) -> list[Val]:
+        """``yes() if condition else no()``, the first of which may be hardly ever so; a literal is no branch."""
         if condition.ref in ("true", "false"):
-            (yes if condition.ref == "true" else no)()
-            return
+            return (yes if condition.ref == "true" else no)() or []
         b = self.b
         labels = [b.fresh_label(hint) for hint in ("yes", "no", "chosen")]
-        b.cond_branch(condition, labels[0], labels[1])
+        (b.rare_branch if rare else b.cond_branch)(condition, labels[0], labels[1])
+        found = []
         for label, body in zip(labels, (yes, no), strict=False):
             b.label(label)
             with self.scope():
-                body()
+                values = body() or []
+            found.append([(v, b.block) for v in values])
             b.branch(labels[2])
         b.label(labels[2])
+        out = []
+        for incoming in zip(*found, strict=True):
+            v, place = b.phi(incoming[0][0].ty)
+            b.set_phi(v, place, list(incoming))
+            out.append(v)
+        return out
 
     def extreme(self, op: str, x: Val, y: Val) -> Val:
         """``smin`` or ``smax`` of two i64; of literals, a literal."""
@@ -257,6 +272,22 @@ def lane_numbers(t: Ty) -> Val:
         return const(t, 0)
     parts = ", ".join(f"{t.scalar().ll} {i}" for i in range(t.lanes))
     return Val(f"<{parts}>", t)
+
+
+def lanes_before(f: "Frame", left: Val, lanes: int) -> Val:
+    """A mask: true in the first `left` lanes, at least 0, of `lanes`."""
+    return some_lanes(f, f.extreme("smin", left, const(I64, lanes)), lanes)
+
+
+def some_lanes(f: "Frame", count: Val, lanes: int) -> Val:
+    """A mask: true in the first `count` lanes, at most all of them."""
+    b = f.b
+    if is_literal(count):
+        return first_lanes(int(count.ref), lanes)
+    if not f.target.masks or lanes > MASK_BITS:
+        return b.icmp("slt", lane_numbers(ty("i", 64, lanes)), b.splat(count, lanes))
+    ones = b.intrinsic("x86.bmi.bzhi", I64, const(I64, -1), count, suffix="64")
+    return b.convert("bitcast", b.convert("trunc", ones, ty("i", lanes)), ty("i", 1, lanes))
 
 
 def first_lanes(count: int, lanes: int) -> Val:

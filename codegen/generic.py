@@ -13,7 +13,7 @@ from .clone import Clone
 from .index import Var, of
 from .loops import Buffer, InRange, Kernel, Loop
 from .parts import parts
-from .ranges import ranged
+from .ranges import range_of
 from .split import prepare
 from .vectorize import hidden
 
@@ -30,7 +30,7 @@ def generic(kernel: Kernel, least: int = LEAST) -> Kernel:
     if len(parts(kernel)) > 1:
         return kernel
     prepared = prepare(kernel)
-    loop = ranged(prepared.body)
+    loop = range_of(prepared)
     if not isinstance(loop, Loop) or loop not in prepared.body or not least <= loop.var.extent < EXTENT:
         return kernel
     for s in statements(loop.body):

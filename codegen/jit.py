@@ -29,7 +29,7 @@ from .emit_crossed import is_crossed
 from .generic import LEAST, generic
 from .loops import Kernel, Load, Loop, Reduce, Stmt, Store, Update
 from .parts import parts
-from .ranges import extent, ranged
+from .ranges import extent, range_of
 from .split import prepare
 from .target import Target, from_features, level
 from .text import canonical
@@ -318,7 +318,7 @@ def _few(part: Kernel) -> bool:
     """Contractions pack once per range; what goes down columns, and loops that each range repeats, want wide ones."""
     if part.partials:
         return False
-    found = ranged(part.body)
+    found = range_of(part)
     if not isinstance(found, Loop) or found not in part.body or is_crossed(found):
         return True
     return any(_goes_down(s) for s in statements(part.body))
@@ -327,7 +327,7 @@ def _few(part: Kernel) -> bool:
 def _grain(part: Kernel, t: Target, few: bool) -> int:
     """What ranges are multiples of: as many iterations as the code does at a time, for others leave lanes empty; where
     columns are written, a cache line, for threads keep off each other's."""
-    found = ranged(part.body)
+    found = range_of(part)
     if not isinstance(found, Loop) or part.partials:
         return 1
     if few and not _owns_lines(found):

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from .address import lane_step
 from .ahead import prefetch
 from .analysis import statements
-from .builder import I64, Ty, Val, const, register_type, ty
-from .frame import Frame, first_lanes, lane_numbers
+from .builder import I64, Ty, Val, const, register_type
+from .frame import Frame, first_lanes, lanes_before
 from .index import Index, Var, unmask
 from .loops import Contract, Load, Loop, Reduce, Stmt, Update, Value
 from .memory import MAX_STRIDE
@@ -188,11 +188,10 @@ def _vectors(
     anything: what comes next overwrites it. A `large` body is written once, with a mask for all."""
     b = f.b
     (k0, k1), extent = ks, side.k.extent
-    numbers = lane_numbers(ty("i", 64, lanes))
     large = large and f.target.masks
 
     def until(end: Val) -> Callable[[Val], Val]:
-        return lambda k: b.icmp("slt", numbers, b.splat(b.binary("sub", end, k), lanes))
+        return lambda k: lanes_before(f, b.binary("sub", end, k), lanes)
 
     def loop(lo: Val, hi: Val, mask: Callable[[Val], Val | None]) -> None:
         def step(k: Val, carried: list[Val]) -> list[Val]:

@@ -22,7 +22,7 @@ from .emit_partials import Units, units
 from .fold import prune
 from .index import ZERO, Index, Var, of
 from .loops import Accumulator, Apply, Buffer, Kernel, Load, Loop, Reduce, Result, Stmt, Store, Update, Value
-from .ranges import ranged
+from .ranges import range_of, ranged
 from .scalar import B1, U8
 from .split import prepare
 
@@ -34,7 +34,7 @@ def parts(kernel: Kernel) -> tuple[Kernel, ...]:
     """The parts of a kernel, over its buffers and parameters; of one that is not cut, the kernel as it is emitted."""
     kernel = prepare(kernel)
     narrow = any(column_units(s) for s in kernel.body)
-    several = ranged(kernel.body) is None and any(map(_is_large, kernel.body))
+    several = range_of(kernel) is None and any(map(_is_large, kernel.body))
     if not (narrow or several) or _reads_back(kernel.body):
         return (kernel,)
     return _cut(kernel)

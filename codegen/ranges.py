@@ -9,6 +9,7 @@ results) is done again by every range.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 
 from .analysis import sole, statements
@@ -41,15 +42,21 @@ def ranged(body: Sequence[Stmt]) -> Loop | Contract | None:
     return inner if few or not independent(s) else s
 
 
+@lru_cache(64)
+def range_of(kernel: Kernel) -> Loop | Contract | None:
+    """`ranged` of a prepared kernel."""
+    return ranged(kernel.body)
+
+
 def extent(kernel: Kernel, target: Target) -> int:
     """How many iterations ``[begin, end)`` ranges over; 1 where it is ignored.
 
     A contraction packs its columns once per call: few long ranges are better there than many short ones.
     """
-    body = prepare(kernel).body
+    prepared = prepare(kernel)
     if kernel.partials:
-        return sum(u.count for s in body if (u := units(s) if isinstance(s, Reduce) else column_units(s)))
-    s = ranged(body)
+        return sum(u.count for s in prepared.body if (u := units(s) if isinstance(s, Reduce) else column_units(s)))
+    s = range_of(prepared)
     if isinstance(s, Contract):
         return method(s, target).units
     return 1 if s is None else s.var.extent
@@ -68,10 +75,14 @@ def _is_large(s: Contract) -> bool:
 
 def independent(loop: Loop) -> bool:
     """Whether ranges of a loop may run at once: no two of its iterations update one element or add to one sum."""
-    if any(isinstance(s, Contract) and s.part and loop.var in s.part.start.variables() for s in statements(loop.body)):
+    if loop.carries:
         return False
-    updates = [s for s in statements(loop.body) if isinstance(s, Update)]
-    return not loop.carries and all(_distinct(s.index, loop.var) for s in updates)
+    for s in statements(loop.body):
+        if isinstance(s, Update) and not _distinct(s.index, loop.var):
+            return False
+        if isinstance(s, Contract) and s.part and loop.var in s.part.start.variables():
+            return False
+    return True
 
 
 def _distinct(e: Index, var: Var) -> bool:

@@ -54,10 +54,12 @@ class Running:
         return out
 
     def add(self, state: Sequence[Val], elements: Sequence[Val]) -> list[Val]:
-        """The state after one more element of each accumulator."""
+        """The state after one more element of each accumulator; after the first, that element."""
         f, out = self.f, []
-        for acc, old, x in zip(self.accs, self._each(state), elements, strict=True):
-            if len(old) == 2:
+        for acc, absent, old, x in zip(self.accs, self.absent, self._each(state), elements, strict=True):
+            if old[0].ref == absent.ref:
+                out += [x, f.b.fcmp("uno", x, x)] if len(old) == 2 else [x]
+            elif len(old) == 2:
                 out += [_select(f, acc, old[0], x), f.b.binary("or", old[1], f.b.fcmp("uno", x, x))]
             else:
                 out.append(combine(f, acc.op, acc.type, old[0], x))

@@ -8,7 +8,7 @@ from .analysis import is_leaf, statements
 from .generic import generic
 from .index import of, unmask
 from .loops import Buffer, Check, Contract, Kernel, Load, Loop, Reduce, Store, Update
-from .ranges import ranged
+from .ranges import range_of
 from .split import prepare
 from .text import canonical
 
@@ -62,7 +62,7 @@ def streamed(kernel: Kernel) -> tuple[int, tuple[bool, ...]] | None:
     shared = generic(kernel, 1)
     if shared is kernel or kernel.scratch:
         return None
-    loop, whole = ranged(shared.body), ranged(prepare(kernel).body)
+    loop, whole = range_of(shared), range_of(prepare(kernel))
     assert isinstance(loop, Loop) and isinstance(whole, Loop)
     if not all(is_leaf(s) and not isinstance(s, (Check, Update)) for s in loop.body):
         return None

@@ -229,6 +229,7 @@ def access(body: Sequence[Stmt], value: Value, own: Sequence[Var], k: Sequence[V
     return Access(e.coefficient(own[0]) * type.bytes, e.coefficient(k[0]) * type.bytes)
 
 
+@cache
 def _crowd(step: int, count: int) -> int:
     """The most of `count` places at this distance whose lines share a set of the first cache."""
     return max(Counter(i * step // L1_LINE % L1_SETS for i in range(count)).values())

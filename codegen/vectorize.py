@@ -18,6 +18,7 @@ LATENCY_VECTORS = 4  # vectors in flight where each step waits for the one befor
 CHAIN = 32  # operations from which a chain is too long for the hardware to overlap iterations well
 SHORT = frozenset(("add", "sub", "mul", "div", "neg", "abs", "sqrt", "max", "min"))  # without temporaries of their own
 OUTLINED = 8  # places of a body from which an elementary function is called: its code is most of what LLVM works on
+FUNCTION = 25  # instructions of an elementary function
 REGISTER_VALUES = 48  # values that vectors in flight may have in registers or close by: larger bodies get fewer
 
 
@@ -60,6 +61,12 @@ def outlined(body: Sequence[Stmt]) -> set[str]:
     return {op for op, count in times.items() if count >= OUTLINED}
 
 
+def weight(body: Sequence[Stmt]) -> int:
+    """About how many instructions the statements of a body are."""
+    written = FUNCTIONS.keys() - outlined(body)
+    return sum(FUNCTION if isinstance(s, Apply) and s.op in written else 1 for s in statements(body))
+
+
 def _is_chain(body: Sequence[Stmt]) -> bool:
     """Whether the body is one long chain of short operations and calls, so that one vector would wait for itself."""
     depth: dict[int, int] = {}
@@ -89,7 +96,7 @@ def _lanewise(body: Sequence[Stmt], var: Var, dependence: Dependence, top: bool,
                 if (s.tree == "row" and not rows) or not _lanewise(s.body, var, dependence, top=False):
                     return False
             case Loop():
-                if not _lanewise(s.body, var, dependence, top=False) or not _unit_strides(s.body, var):
+                if not _lanewise(s.body, var, dependence, top=False) or not unit_strides(s.body, var):
                     return False
             case Contract():
                 return False
@@ -128,7 +135,7 @@ def hidden(e: Index, var: Var) -> bool:
     return any(isinstance(a, (Div, Mod, Masked)) and var in a.index.variables() for a in e.terms)
 
 
-def _unit_strides(body: Sequence[Stmt], var: Var) -> bool:
+def unit_strides(body: Sequence[Stmt], var: Var) -> bool:
     """Whether every access steps by 0 or 1 in `var`: scans over anything else run faster one by one."""
     for s in statements(body):
         if isinstance(s, (Load, Store)):
