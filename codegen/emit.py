@@ -53,6 +53,7 @@ from .target import Target
 from .vectorize import copies, lanes_for, outlined, private, round_up_to_power, unit_strides, weight
 
 HALF = 256  # bits of a vector that waits for far memory
+WEIGHTS = 16 << 10  # bytes of what weights all rows: half of the first cache
 STACK_SCRATCH = 64 << 10  # scratch buffers up to this many bytes together live on the stack
 BIG_BODY = 30  # instructions from which the last vector of a loop shares the code of the others, or if it cannot,
 LARGE_BODY = 40  # statements from which all of them have a mask
@@ -116,13 +117,26 @@ def _attributes(bits: int) -> str:
 
 
 def _waits_for_memory(part: Kernel, target: Target) -> bool:
-    """Whether a function only sums up what no cache holds: half as wide loads read that faster."""
-    if target.vector_bytes * 8 <= HALF or not part.partials:
+    """Whether a function only sums up what no cache holds: half as wide loads read that faster.
+
+    It sums everything, or rows, perhaps weighted by one that is the same for all and stays in the first cache.
+    """
+    far = sum(b.size * b.type.bytes for b in part.buffers if b.role == "in") > target.cache_bytes
+    if target.vector_bytes * 8 <= HALF or not far:
         return False
-    if sum(b.size * b.type.bytes for b in part.buffers if b.role == "in") <= target.cache_bytes:
-        return False
-    applied = all(s.op in ("add", "sub", "mul", "neg") for s in statements(part.body) if isinstance(s, Apply))
-    sums = [a.op == "sum" and a.type in (F32, F64) for s in part.body if isinstance(s, Reduce) for a in s.accumulators]
+    body = part.body
+    if not part.partials:
+        loops = [s for s in body if isinstance(s, Loop)]
+        body = loops[0].body if len(loops) == 1 else []
+        rows = [s for s in body if not is_leaf(s)]
+        if len(rows) != 1 or not isinstance(rows[0], Reduce) or rows[0].tree != "row":
+            return False
+        loads = [s for s in rows[0].body if isinstance(s, Load)]
+        weights = {s.buffer for s in loads if loops[0].var not in s.index.variables()}
+        if sum(b.size * b.type.bytes for b in weights) > WEIGHTS:
+            return False
+    applied = all(s.op in ("add", "sub", "mul", "neg") for s in statements(body) if isinstance(s, Apply))
+    sums = [a.op == "sum" and a.type in (F32, F64) for s in body if isinstance(s, Reduce) for a in s.accumulators]
     return applied and bool(sums) and all(sums)
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from kernel_tools import buffer, compiled, execute, kernel
 
+from codegen import jit
 from codegen.ahead import fetches
+from codegen.emit import emit
 from codegen.index import Var, of
 from codegen.loops import Accumulator, Apply, Kernel, Load, Loop, Reduce, Result, Stmt, Store
 from codegen.scalar import F32
@@ -78,3 +80,20 @@ def test_rows_of_columns_are_fetched_where_no_cache_holds_them(rows: int) -> Non
     total = Result(F32, r)
     k = kernel([Loop(i, [r, total, Store(y, of(i), total)])], x, y)
     assert ("prefetch" in compiled(k).asm) == (rows == 8192)
+
+
+@pytest.mark.parametrize(("rows", "columns", "op", "halves"), [
+    (16384, 1024, "mul", True), (2048, 8192, "mul", False), (2048, 8192, "", True), (1024, 1024, "mul", False),
+    (16384, 1024, "exp", False),
+])  # fmt: skip
+def test_sums_of_far_rows_are_loaded_in_halves(rows: int, columns: int, op: str, halves: bool) -> None:
+    x, v, y = buffer(F32, rows * columns), buffer(F32, columns), buffer(F32, rows, "out")
+    i, j = Var(rows, "i"), Var(columns, "j")
+    a, w = Load(F32, x, of(i) * columns + of(j)), Load(F32, v, of(j))
+    by = {"mul": [w, Apply("mul", F32, (a, w))], "exp": [Apply("exp", F32, (a,))], "": []}[op]
+    body: list[Stmt] = [a, *by]
+    r = Reduce((j,), body, (Accumulator("sum", F32, body[-1]),))  # type: ignore[arg-type]
+    result = Result(F32, r)
+    k = kernel([Loop(i, [r, result, Store(y, of(i), result)])], x, v, y)
+    text = emit(k, jit.target("x86-64-v4"), "kernel")
+    assert ("%status) #1 {" in text) is halves
