@@ -3,12 +3,15 @@
     python tests/benchmarks/survey.py [words of the cases wanted ...]
 
 One line a case: milliseconds, the median of several interleaved rounds; how many times as long the best peer takes; the
-same of the fastest round of each; the peers. An operation with ' is itself and all its gradients.
+same of the fastest round of each; the peers. An operation with ' is itself and all its gradients. Each library has a
+process of its own: threads of one that spin would be in the way of the others.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -16,13 +19,15 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
 
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "22")  # those of NumPy 2^22 cycles, in place of 2^28
+
 import numpy as np
 from compare import PEERS, RNG, seconds
 
 import tinyad as ad
 
 ROUNDS, ROUND = 5, 0.012  # how many, and how many seconds each lasts
-PAUSE = 0.03  # seconds between rounds: the threads of some libraries spin as long when there is no work left
+PAUSE = 0.005  # seconds between rounds: threads of some libraries spin for a while after their work
 Axis = int | tuple[int, ...] | None
 
 
@@ -288,65 +293,88 @@ GRADIENTS: Final[dict[str, Callable[..., Any]]] = {
 }
 
 
-def steps(op: str, arrays: tuple[Any, ...], static: Any) -> dict[str, Callable[[], Any]]:
-    """A call of each library that is there and has the operation."""
-    out: dict[str, Callable[[], Any]] = {}
+def step(library: str, op: str, arrays: tuple[Any, ...], static: Any) -> Callable[[], Any]:
+    """A call of one library; raises where it has no such operation."""
     if op.endswith("'"):
         like = way(op[:-1], "tinyad")(ad, *map(ad.tensor, arrays), static)
         arrays = (*arrays, RNG.standard_normal(like.shape).astype(arrays[0].dtype))
-    for library in ("tinyad", *(p for p in PEERS if find_spec(p))):
-        if op.endswith("'") and library not in GRADIENTS:
-            continue
-        f, put = way(op, library), (ad.tensor if library == "tinyad" else PEERS[library][1])
-        xs = [put(x) for x in arrays]
-        if library == "tinyad":
-            jitted = ad.jit(lambda *xs, f=f: f(ad, *xs, static))
-            out[library] = lambda g=jitted, xs=xs: g(*xs)
-        elif library == "jax":
-            jax = import_module("jax")
-            compiled = jax.jit(lambda *xs, f=f: f(import_module("jax.numpy"), *xs, static))
-            out[library] = lambda g=compiled, xs=xs, jax=jax: jax.block_until_ready(g(*xs))
-        else:
-            m = np if library == "numpy" else import_module("torch")
-            out[library] = lambda f=f, m=m, xs=xs: f(m, *xs, static)
-    return out
+    f, put = way(op, library), (ad.tensor if library == "tinyad" else PEERS[library][1])
+    xs = [put(x) for x in arrays]
+    if library == "tinyad":
+        jitted = ad.jit(lambda *xs: f(ad, *xs, static))
+        return lambda: jitted(*xs)
+    if library == "jax":
+        jax = import_module("jax")
+        jax.config.update("jax_enable_x64", True)
+        compiled = jax.jit(lambda *xs: f(import_module("jax.numpy"), *xs, static))
+        return lambda: jax.block_until_ready(compiled(*xs))
+    m = np if library == "numpy" else import_module("torch")
+    return lambda: f(m, *xs, static)
 
 
-def timed(named: dict[str, Callable[[], Any]]) -> dict[str, list[float]]:
-    """The mean seconds of each round, for each that runs."""
-    turns: dict[str, int] = {}
-    for name, step in list(named.items()):
+def cases() -> dict[str, tuple[str, Callable[..., Any], tuple[Any, ...], Any]]:
+    """By title: the operation, what makes its arguments and of what, its static argument."""
+    found = [(f"{op} {shape} axis {axis} {t}", op, data, (op, shape, t), axis) for op, shape, axis, t in CASES]
+    found += [(f"{op} {shape} into {n}", op, scattered, (shape, n), n) for op, shape, n in SCATTERS]
+    found += [(title(*c), c[0], given, c, c[2]) for c in MORE]
+    return {name: tuple(rest) for name, *rest in found}
+
+
+def serve(library: str) -> None:
+    """Reads titles, and how many turns to take; writes the mean seconds of these, or nan. 0 turns make a case ready."""
+    table, call = cases(), None
+    np.seterr(all="ignore")
+    for line in sys.stdin:
+        name, turns = line.rsplit(None, 1)
         try:
-            turns[name] = max(int(ROUND / max(min(seconds(step, 1), seconds(step, 1), seconds(step, 2)), 1e-7)), 1)
+            if turns == "0":
+                op, make, args, static = table[name]
+                arrays = made if isinstance(made := make(*args), tuple) else (made,)
+                call = step(library, op, arrays, static)
+                seconds(call, 2)
+            took = seconds(call, int(turns) or 2) if call else float("nan")
         except Exception:
-            if name == "tinyad":
+            if library == "tinyad":
                 raise
-    out: dict[str, list[float]] = {name: [] for name in turns}
+            took, call = float("nan"), None
+        print(took, flush=True)
+
+
+def timed(servers: dict[str, Any], name: str) -> dict[str, list[float]]:
+    """The mean seconds of each round, for each library that has the operation."""
+
+    def ask(library: str, turns: int) -> float:
+        servers[library].stdin.write(f"{name} {turns}\n")
+        servers[library].stdin.flush()
+        return float(servers[library].stdout.readline())
+
+    first = {library: ask(library, 0) for library in servers}
+    turns = {library: max(int(ROUND / max(t, 1e-7)), 1) for library, t in first.items() if t == t}
+    out: dict[str, list[float]] = {library: [] for library in turns}
     for _ in range(ROUNDS):
-        for name, n in turns.items():
+        for library, n in turns.items():
             time.sleep(PAUSE)
-            seconds(named[name], 1)
-            out[name].append(seconds(named[name], n))
+            ask(library, 1)
+            out[library].append(ask(library, n))
     return out
 
 
 def main(words: list[str]) -> None:
-    if find_spec("jax"):
-        import_module("jax").config.update("jax_enable_x64", True)
-    cases = [(f"{op} {shape} axis {axis} {t}", op, (data, op, shape, t), axis) for op, shape, axis, t in CASES]
-    cases += [(f"{op} {shape} into {n}", op, (scattered, shape, n), n) for op, shape, n in SCATTERS]
-    cases += [(title(*c), c[0], (given, *c), c[2]) for c in MORE]
+    command = [sys.executable, __file__, "--serve"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    servers = {p: subprocess.Popen([*command, p], **pipes) for p in ("tinyad", *(p for p in PEERS if find_spec(p)))}
     ratios = {}
-    with np.errstate(all="ignore"):
-        for name, op, (make, *args), static in cases:
-            if all(w in name for w in words):
-                arrays = made if isinstance(made := make(*args), tuple) else (made,)
-                times = timed(steps(op, arrays, static))
-                mine = times.pop("tinyad")
-                ratios[name], least = (min(map(f, times.values())) / f(mine) for f in (statistics.median, min))
-                row = "  ".join(f"{p} {statistics.median(t) * 1e3:.3f}" for p, t in times.items())
-                print(f"{name:48} {statistics.median(mine) * 1e3:9.3f} {ratios[name]:6.2f} {least:6.2f}   {row}")
-                sys.stdout.flush()
+    for name in cases():
+        if all(w in name for w in words):
+            times = timed(servers, name)
+            mine = times.pop("tinyad")
+            ratios[name], least = (min(map(f, times.values())) / f(mine) for f in (statistics.median, min))
+            row = "  ".join(f"{p} {statistics.median(t) * 1e3:.3f}" for p, t in times.items())
+            print(
+                f"{name:48} {statistics.median(mine) * 1e3:9.3f} {ratios[name]:6.2f} {least:6.2f}   {row}", flush=True
+            )
+    for server in servers.values():
+        server.stdin.close()
     print("\nworst:")
     for name in sorted(ratios, key=ratios.__getitem__)[:30]:
         print(f"{name:48} {ratios[name]:6.2f}")
@@ -362,4 +390,4 @@ def scattered(shape: tuple[int, ...], n: int) -> tuple[Any, Any]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    serve(sys.argv[2]) if sys.argv[1:2] == ["--serve"] else main(sys.argv[1:])
