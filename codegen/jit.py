@@ -23,7 +23,7 @@ import llvmlite.binding as llvm
 from .analysis import buffers, statements
 from .assemble import assemble, assembly, initialize, several
 from .cache import Disk, Entry, digest, source
-from .cost import operations
+from .cost import operations, touched
 from .emit import emit, part_name, scratch_bytes, shared_bytes
 from .emit_crossed import is_crossed
 from .generic import LEAST, generic
@@ -44,6 +44,7 @@ SIGNATURE: Final = ctypes.CFUNCTYPE(
 if hasattr(os, "register_at_fork"):  # LLVM must be at rest when a process is copied
     os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
 LINE: Final = 64  # bytes of a cache line
+SPEED: Final = 40  # bytes that one thread moves in a nanosecond where caches hold them
 COLUMNS: Final = 32  # columns that a thread's range is a multiple of: whole cache lines,
 APART: Final = 512  # and where threads share lines between them, so many that they seldom meet there
 LIMIT: Final = 4096  # kernels kept in memory; the oldest go first
@@ -305,7 +306,7 @@ def key(text: str, t: Target) -> bytes:
 
 def _work(part: Kernel, t: Target) -> int:
     """Nanoseconds one thread takes, very roughly: its bytes at the speed of a cache, or its operations on vectors."""
-    moved = sum(b.size * b.type.bytes for b in set(buffers(part.body))) // 20
+    moved = sum(n * b.type.bytes for b, n in touched(part).items()) // SPEED
     return max(moved, operations(part) * 4 // t.vector_bytes)
 
 
