@@ -22,7 +22,9 @@ from .vectorize import hidden
 PIECES = 4  # elements apart that rows may be to be evaluated as vectors
 SHARING = 1.25  # times that each element is read at least, on average, for an axis to be worth it
 PARTS = 8  # independent parts that are worth smaller strips
-LEAST_STRIP = 4  # rows of a strip that is that small
+SHARES = 4  # threads among which they should go evenly
+LEAST_STRIP = 4  # rows of a strip that is that small,
+LEAST_LINE = 64  # where a row is one place
 STAGE = 384 << 10  # bytes of the evaluated factor that are kept at a time, where one row of windows does not need more
 
 
@@ -274,18 +276,28 @@ def _vanishes(value: Value) -> bool:
 
 
 def _fitted(w: Windows) -> Windows | None:
-    """As many rows of the first axis at a time as fit, or fewer to share; all of them where it is the only axis."""
+    """As many rows of the first axis at a time as fit, or fewer, so that threads get even shares."""
     first, rows = w.axes[0], w.axes[0].row.extent
     one = prod(w.shape) // first.size(rows) * w.type.bytes
-    strip = rows
-    if len(w.axes) > 1:
-        fits = (STAGE // one - 1 - first.reach) // first.stride + 1
-        shared = -(-rows // -(-PARTS // max(prod(v.extent for v in w.outer), 1)))
-        strip = max(min(rows, fits, max(shared, LEAST_STRIP)), 1)
-        strip = -(-rows // -(-rows // strip))
+    fits = max((STAGE // one - 1 - first.reach) // first.stride + 1, 1) if len(w.axes) > 1 else rows
+    least = LEAST_STRIP if len(w.axes) > 1 else LEAST_LINE
+    strip = _strip(rows, min(least, rows), min(rows, fits), max(prod(v.extent for v in w.outer), 1))
     if one * first.size(strip) > 8 * STAGE:
         return None
     return replace(w, strip=strip, first=Var(rows - strip + 1, "first"))
+
+
+def _strip(rows: int, least: int, most: int, outer: int) -> int:
+    """The rows of a strip: some counts of strips are tried, from the one that leaves enough parts on. The last strip
+    overlaps the one before it, so that all are as large."""
+
+    def busiest(strip: int) -> int:
+        """The rows that the busiest of `SHARES` threads has."""
+        return -(outer * -(-rows // strip) // -SHARES) * strip
+
+    fewest = max(-(-rows // most), -(-PARTS // outer))
+    strips = [-(-rows // count) for count in range(fewest, fewest + SHARES)]
+    return min([s for s in strips if s >= least] or [min(most, least)], key=busiest)
 
 
 def knows_only_joint(e: Index, group: Sequence[Var]) -> bool:
