@@ -77,8 +77,8 @@ class Pool:
         return min(took)
 
     def serves(self, work: int) -> bool:
-        """Whether the pool should do so many nanoseconds of work, at least `LEAST`, now. Waking somebody for less than that takes pays
-        where such work goes on: once as much was missed as it costs, in calls soon after one another."""
+        """Whether the pool should do so many nanoseconds of work, at least `LEAST`. Waking somebody for less than that
+        takes pays where such work goes on: once as much was missed as it costs, in calls soon after one another."""
         if not self._sleepers.value:
             return True
         cost = max(min(self.wake, SLOWEST), LEAST)
@@ -177,7 +177,7 @@ def call(code: Code, table: int, params: int, status: int, areas: int) -> None:
 def _cut(function: Function, threads: int) -> tuple[int, int]:
     """Into how many chunks the outer range goes, and of which number of iterations each is a multiple."""
     if function.few:
-        return min(threads, -(-function.outer // function.grain)), function.grain
+        return min(function.few * threads, -(-function.outer // function.grain)), function.grain
     chunks = min(max(function.work // CHUNK, 4), EACH * threads, CHUNKS)
     grain = GRAIN if function.outer >= 2 * GRAIN * chunks else function.grain
     return min(chunks, -(-function.outer // grain)), grain
