@@ -99,7 +99,9 @@ def window(size: int, out: int, taps: int, stride: int, pad: int, op: str, type:
 
 @pytest.mark.parametrize("op", ["sum", "max", "min", "prod"])
 @pytest.mark.parametrize("type", [F32, F16, I32, B1], ids=str)
-@pytest.mark.parametrize("form", [(32, 16, 3, 2, 1), (70, 70, 3, 1, 1), (9, 3, 3, 3, 0), (12, 12, 5, 1, 2), (14, 14, 7, 1, 3)], ids=str)
+@pytest.mark.parametrize(
+    "form", [(32, 16, 3, 2, 1), (70, 70, 3, 1, 1), (9, 3, 3, 3, 0), (12, 12, 5, 1, 2), (14, 14, 7, 1, 3)], ids=str
+)
 def test_windows(op: str, type: Type, form: tuple[int, int, int, int, int]) -> None:
     size, out, taps, stride, pad = form
     x, y = sample(type, (2, size, size)), np.zeros((2, out, out), NUMPY[type])
