@@ -176,7 +176,7 @@ class Composed(Code):
 def _composed(address: int, outer: int, scratch: int, frame: list[int], slots: list[int], parts: Sequence[Compiled],
               ) -> Composed:  # fmt: skip
     each = [p.functions[0] for p in parts]
-    work, few, grain = sum(f.work for f in each), any(f.few for f in each), max(f.grain for f in each)
+    work, few, grain = sum(f.work for f in each), max(f.few for f in each), max(f.grain for f in each)
     function = Function(SIGNATURE(address), address, outer, work, few, grain)
     seconds = sum(p.seconds for p in parts)
     return Composed((function,), len(frame), 0, scratch, seconds, tuple(frame), tuple(slots), tuple(parts))

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from .analysis import Dependence, statements
 from .index import Var
 from .loops import Advance, Apply, Buffer, Contract, Kernel, Load, Loop, Reduce, Stmt, Store, Update
+from .math import FUNCTIONS
 
 
-def operations(kernel: Kernel) -> int:
-    """Arithmetic operations of one run: each `Apply`, accumulation and update once per iteration, fma as two."""
-    return _count(kernel.body)
+def operations(kernel: Kernel, function: int = 1) -> int:
+    """Arithmetic operations of one run: each `Apply`, accumulation and update once per iteration, fma as two, an
+    elementary function as `function`."""
+    return _count(kernel.body, function)
 
 
 def touched(kernel: Kernel) -> dict[Buffer, int]:
@@ -26,23 +28,24 @@ def touched(kernel: Kernel) -> dict[Buffer, int]:
     return out
 
 
-def _count(body: Sequence[Stmt]) -> int:
+def _count(body: Sequence[Stmt], function: int) -> int:
     total = 0
     for s in body:
         match s:
-            case Apply() | Update():
+            case Apply():
+                total += function if s.op in FUNCTIONS else 1
+            case Update():
                 total += 1
             case Advance():
                 total += len(s.args)
             case Loop():
-                total += s.var.extent * _count(s.body)
+                total += s.var.extent * _count(s.body, function)
             case Reduce():
-                total += _size(s.vars) * (_count(s.body) + len(s.accumulators))
+                total += _size(s.vars) * (_count(s.body, function) + len(s.accumulators))
             case Contract():
                 m, n, k = _size(s.m), _size(s.n), _size(s.k)
-                total += (
-                    2 * m * n * k + m * k * _count(s.a_body) + k * n * _count(s.b_body) + m * n * _count(s.epilogue)
-                )
+                a, b, last = (_count(body, function) for body in (s.a_body, s.b_body, s.epilogue))
+                total += 2 * m * n * k + m * k * a + k * n * b + m * n * last
             case _:
                 pass
     return total

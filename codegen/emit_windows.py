@@ -15,7 +15,7 @@ of one phase and goes by a list of the k that count in it; chains end where they
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -33,7 +33,7 @@ from .pack import Side, pack, transpose
 from .target import Target
 from .tiling import OVERHEAD, chains_text, cycles, most_rows, panel_steps, prefers_rows
 from .vectorize import round_up_to_power
-from .windows import PARTS, Windows, knows_only_joint, windows
+from .windows import PARTS, Axis, Windows, knows_only_joint, windows
 
 L2_COLUMNS = 1 << 20  # bytes of one block of packed columns
 FIT = 256  # bytes past the end of panels and tiles that vectors may reach
@@ -287,20 +287,27 @@ class _Emitter:
             if len(w.axes) == 1:
                 self._panels(n0, n1, y0)
                 return
-            y1 = f.extreme("smin", b.binary("add", y0, const(I64, w.strip)), const(I64, axis.extent))
+            y1 = f.extreme("smin", b.binary("add", y0, const(I64, w.strip)), address.scalar(f, w.axes[0].rows))
+            self._rows(w.axes[:-1], (y0, y1), lambda: self._panels(n0, n1, const(I64, 0)))
 
-            def row(y: Val, carried: list[Val]) -> list[Val]:
-                with f.scope((axis, y)):
-                    self.loops(tuple(a.row for a in w.axes[1:-1]), lambda: self._panels(n0, n1, const(I64, 0)))
-                return carried
+    def _rows(self, axes: Sequence[Axis], some: tuple[Val, Val], body: Callable[[], None]) -> None:
+        """Loops over `some` rows of the first axis and all of the others, outermost first."""
 
-            f.loop(y0, y1, 1, [], row, "row")
+        def step(y: Val, carried: list[Val]) -> list[Val]:
+            with self.f.scope((axes[0].row, y)):
+                if len(axes) == 1:
+                    body()
+                else:
+                    self._rows(axes[1:], (const(I64, 0), address.scalar(self.f, axes[1].rows)), body)
+            return carried
+
+        self.f.loop(*some, 1, [], step, "row")
 
     def _panels(self, n0: Val, n1: Val, x0: Val) -> None:
         """Every panel of columns against a line of rows along the innermost axis."""
         f, b, p = self.f, self.f.b, self.p
         x = self.w.axes[-1].row
-        end = const(I64, x.extent)
+        end = address.scalar(f, self.w.axes[-1].rows)
         if len(self.w.axes) == 1:
             end = f.extreme("smin", b.binary("add", x0, const(I64, self.w.strip)), end)
 
@@ -395,11 +402,16 @@ class _Emitter:
             for j, column in enumerate(transpose(self.f, sums[number :: p.nv])):
                 b.store(column, b.gep(self.t, self.tile, const(I64, (number * p.lanes + j) * p.lanes)), p.size)
 
+    def _whole(self, rows: int) -> bool:
+        """Whether all tiles of so many rows are whole."""
+        last = self.w.axes[-1]
+        return not last.ragged and last.row.extent % rows == 0 and (len(self.w.axes) > 1 or self.w.strips == 1)
+
     def _epilogue_across(self, n: Val, n1: Val, start: Val, at: Val, stop: Val) -> None:
         """For each column of the tile the rows ``[at, stop)`` in vectors."""
         f, b, p = self.f, self.f.b, self.p
         x = self.w.axes[-1].row
-        whole = x.extent % p.nr == 0 and (len(self.w.axes) > 1 or self.w.strips == 1)
+        whole = self._whole(p.nr)
         skipped = b.binary("sub", at, start)
         left = b.binary("sub", stop, at)
 
@@ -425,7 +437,7 @@ class _Emitter:
         f, b, p = self.f, self.f.b, self.p
         x = self.w.axes[-1].row
         skipped = b.binary("sub", at, start)
-        whole = x.extent % p.mr == 0 and (len(self.w.axes) > 1 or self.w.strips == 1)
+        whole = self._whole(p.mr)
         if whole:
             mask = None if p.mr == p.lanes else first_lanes(p.mr, p.lanes)
         else:

@@ -20,14 +20,14 @@ from typing import Any, Final
 import llvmlite
 import llvmlite.binding as llvm
 
-from .analysis import buffers, statements
+from .analysis import statements
 from .assemble import assemble, assembly, initialize, several
 from .cache import Disk, Entry, digest, source
-from .cost import operations
+from .cost import operations, touched
 from .emit import emit, part_name, scratch_bytes, shared_bytes
 from .emit_crossed import is_crossed
 from .generic import LEAST, generic
-from .loops import Kernel, Load, Loop, Reduce, Stmt, Store, Update
+from .loops import Contract, Kernel, Load, Loop, Reduce, Stmt, Store, Update
 from .parts import parts
 from .ranges import extent, range_of
 from .split import prepare
@@ -44,6 +44,9 @@ SIGNATURE: Final = ctypes.CFUNCTYPE(
 if hasattr(os, "register_at_fork"):  # LLVM must be at rest when a process is copied
     os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
 LINE: Final = 64  # bytes of a cache line
+SPEED: Final = 40  # bytes that one thread moves in a nanosecond where caches hold them
+FUNCTION: Final = 6  # operations that an elementary function takes as long as, about
+UNEVEN: Final = 4  # ranges of each thread where they take unequal time
 COLUMNS: Final = 32  # columns that a thread's range is a multiple of: whole cache lines,
 APART: Final = 512  # and where threads share lines between them, so many that they seldom meet there
 LIMIT: Final = 4096  # kernels kept in memory; the oldest go first
@@ -74,15 +77,15 @@ class Function:
     """Machine code of one part of a kernel: `call(table, params, begin, end, status)` takes addresses as integers.
 
     `outer` is the extent that ``[begin, end)`` ranges over. `work` is a rough guess of the nanoseconds that all of it
-    takes one thread; `few`: each call repeats some work, so that few long ranges are better than many short ones;
-    `grain`: what ranges should be multiples of.
+    takes one thread; `few`: how many ranges a thread gets at most where each call repeats some work, so that few long
+    ones are better than many short ones, else 0; `grain`: what ranges should be multiples of.
     """
 
     call: Callable[[int, int, int, int, int], None]
     address: int
     outer: int
     work: int
-    few: bool
+    few: int
     grain: int
 
 
@@ -260,7 +263,7 @@ def _entry(kernel: Kernel, text: str, t: Target, streamed: frozenset[int]) -> tu
     if entry is None:
         facts = [shared_bytes(kernel), scratch_bytes(kernel, t)]
         for part in parts(kernel):
-            facts += extent(part, t), _work(part, t), int(few := _few(part)), _grain(part, t, few)
+            facts += extent(part, t), _work(part, t), (few := _few(part)), _grain(part, t, few)
         entry = Entry(tuple(facts), assemble(emit(kernel, t, ENTRY, streamed), t))
         remember(name, entry)
     return entry, fresh, time.perf_counter() - start
@@ -273,7 +276,7 @@ def _linked(kernel: Kernel, entry: Entry, seconds: float, t: Target, streamed: f
     symbols = [part_name(ENTRY, i) for i in range(len(each) // 4)]
     addresses, keep = _link(entry.image, symbols, t)
     made = [
-        Function(SIGNATURE(address), address, outer, work, bool(few), grain)
+        Function(SIGNATURE(address), address, outer, work, few, grain)
         for address, outer, work, few, grain in zip(addresses, *[each[i::4] for i in range(4)], strict=True)
     ]
     seconds += time.perf_counter() - start
@@ -305,8 +308,8 @@ def key(text: str, t: Target) -> bytes:
 
 def _work(part: Kernel, t: Target) -> int:
     """Nanoseconds one thread takes, very roughly: its bytes at the speed of a cache, or its operations on vectors."""
-    moved = sum(b.size * b.type.bytes for b in set(buffers(part.body))) // 20
-    return max(moved, operations(part) * 4 // t.vector_bytes)
+    moved = sum(n * b.type.bytes for b, n in touched(part).items()) // SPEED
+    return max(moved, operations(part, FUNCTION) * 4 // t.vector_bytes)
 
 
 def _goes_down(s: Stmt) -> bool:
@@ -314,17 +317,18 @@ def _goes_down(s: Stmt) -> bool:
     return (isinstance(s, Reduce) and s.tree == "column") or (isinstance(s, Loop) and bool(s.carries))
 
 
-def _few(part: Kernel) -> bool:
-    """Contractions pack once per range; what goes down columns, and loops that each range repeats, want wide ones."""
+def _few(part: Kernel) -> int:
+    """Contractions pack once per range; what goes down columns, and loops that each range repeats, want wide ones.
+    Where conditions leave out more of a contraction in one range than in another, threads must take turns."""
     if part.partials:
-        return False
+        return 0
     found = range_of(part)
-    if not isinstance(found, Loop) or found not in part.body or is_crossed(found):
-        return True
-    return any(_goes_down(s) for s in statements(part.body))
+    if isinstance(found, Loop) and found in part.body and not is_crossed(found):
+        return int(any(_goes_down(s) for s in statements(part.body)))
+    return UNEVEN if any(isinstance(s, Contract) and s.domain for s in statements(part.body)) else 1
 
 
-def _grain(part: Kernel, t: Target, few: bool) -> int:
+def _grain(part: Kernel, t: Target, few: int) -> int:
     """What ranges are multiples of: as many iterations as the code does at a time, for others leave lanes empty; where
     columns are written, a cache line, for threads keep off each other's."""
     found = range_of(part)

@@ -1,15 +1,17 @@
 """A kernel as parts that run one after the other, so that each can have several threads.
 
 A kernel of one loop is one part. Where several loops or large reductions follow one another, each is a part, and what
-stands between them is one that a single thread runs. A large reduction of rows leaves the subtrees of its tree in
-memory (`codegen.emit_partials`); the part after it combines them. What reductions come to and later parts need is kept
-in cells of memory that all threads share, other scalars are computed again. How a kernel is cut depends on its text
-alone and shows in no bit.
+stands between them is one that a single thread runs. A loop over few very long rows, of which threads would not get
+even shares, is written out row by row. A large reduction of rows leaves the subtrees of its tree in memory
+(`codegen.emit_partials`); the part after it combines them. What reductions come to and later parts need is kept in
+cells of memory that all threads share, other scalars are computed again. How a kernel is cut depends on its text alone
+and shows in no bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
@@ -20,24 +22,49 @@ from .cost import turns
 from .emit_columns import column_units
 from .emit_partials import Units, units
 from .fold import prune
-from .index import ZERO, Index, Var, of
+from .index import ZERO, Index, Var, constant, of
 from .loops import Accumulator, Apply, Buffer, Kernel, Load, Loop, Reduce, Result, Stmt, Store, Update, Value
-from .ranges import range_of, ranged
+from .ranges import independent, ranged
 from .scalar import B1, U8
 from .split import prepare
 
 LEAST: Final = 1 << 16  # statements executed from which a loop is a part
+LONG: Final = 1 << 19  # elements from which a row is very long
+SHARES: Final = 4  # threads among which rows should go evenly,
+UNEVEN: Final = 1.25  # and how many times as long as in even shares they may take
 
 
 @lru_cache(64)
 def parts(kernel: Kernel) -> tuple[Kernel, ...]:
     """The parts of a kernel, over its buffers and parameters; of one that is not cut, the kernel as it is emitted."""
     kernel = prepare(kernel)
-    narrow = any(column_units(s) for s in kernel.body)
-    several = range_of(kernel) is None and any(map(_is_large, kernel.body))
-    if not (narrow or several) or _reads_back(kernel.body):
+    body = _rows_apart(kernel.body)
+    narrow = any(column_units(s) for s in body)
+    several = ranged(body) is None and any(map(_is_large, body))
+    if not (narrow or several) or _reads_back(body):
         return (kernel,)
-    return _cut(kernel)
+    return _cut(replace(kernel, body=body))
+
+
+def _rows_apart(body: list[Stmt]) -> list[Stmt]:
+    """A body in which loops over few very long rows are written out."""
+    out: list[Stmt] = []
+    for s in body:
+        if isinstance(s, Loop) and independent(s) and _is_uneven(s.var.extent) and any(map(_is_long, s.body)):
+            for turn in range(s.var.extent):
+                out += Clone({s.var: constant(turn)}).body(s.body)
+        else:
+            out.append(s)
+    return out
+
+
+def _is_uneven(rows: int) -> bool:
+    """Whether the busiest of `SHARES` threads would have much more of so many rows than its share."""
+    return -(rows // -SHARES) * SHARES > UNEVEN * rows
+
+
+def _is_long(s: Stmt) -> bool:
+    return isinstance(s, Reduce) and len(s.vars) == 1 and s.vars[0].extent >= LONG and units(s) is not None
 
 
 def _is_large(s: Stmt) -> bool:

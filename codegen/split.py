@@ -48,7 +48,7 @@ from .loops import (
 from .vectorize import hidden
 
 VECTOR = 16  # lanes that cuts of a vector loop are multiples of
-TERMS = 32  # terms up to which a reduction is written out
+TERMS = 2 * BLOCK  # terms up to which a reduction over windows is written out; others up to one block
 STATEMENTS = 600  # statements that a reduction or a body of phases may grow to
 PHASES = 4  # steps up to which a loop is split into its phases
 PIECES = 3  # pieces that a loop is cut into at every cut; with more, only the largest is freed of its masks
@@ -87,9 +87,9 @@ def _concerned(body: Sequence[Stmt]) -> bool:
 
 
 def _is_small(s: Reduce) -> bool:
-    """Whether a reduction is one block that fits to be written out."""
+    """Whether a reduction fits to be written out: it is one block, or few whose chains would wait between rows."""
     total = prod(v.extent for v in s.vars)
-    if not 0 < total <= min(TERMS, BLOCK) or total * len(s.body) > STATEMENTS:
+    if not 0 < total <= (TERMS if len(s.vars) > 1 else BLOCK) or total * len(s.body) > STATEMENTS:
         return False
     return s.tree == "column" and all(is_leaf(x) and not isinstance(x, (Store, Update, Check)) for x in s.body)
 
@@ -170,19 +170,22 @@ class _Phases(_Split):
         self.written: dict[tuple[int, int], Value] = {}
 
     def write_out(self, s: Reduce) -> None:
-        """One block, so a chain in row-major order; the first element is added to -0.0, which changes nothing."""
-        chains = [_Chain(self, a) for a in s.accumulators]
-        for r in range(prod(v.extent for v in s.vars)):
+        """Blocks, each a chain in row-major order; its first element is added to -0.0, which changes nothing."""
+        blocks = []
+        for n in range(prod(v.extent for v in s.vars)):
+            if n % BLOCK == 0:
+                blocks.append([_Chain(self, a) for a in s.accumulators])
+            r = n
             for var in reversed(s.vars):
                 r, at = divmod(r, var.extent)
                 self.rename[var] = constant(at)
             self.inline(s.body)
-            for chain, a in zip(chains, s.accumulators, strict=True):
+            for chain, a in zip(blocks[-1], s.accumulators, strict=True):
                 chain.add(self.value(a.value))
         for var in s.vars:
             del self.rename[var]
-        for k, chain in enumerate(chains):
-            self.written[id(s), k] = chain.result()
+        for k, chains in enumerate(zip(*blocks, strict=True)):
+            self.written[id(s), k] = chains[0].joined(chains[1:])
 
     def loop(self, s: Loop) -> None:
         if self.inner and _is_short(s):
@@ -241,11 +244,14 @@ class _Chain:
             self.old = self.fold.apply(Apply(self.op, self.wide, (self.old, x)))
         self.settled = self.settled or absent
 
-    def result(self) -> Value:
+    def joined(self, others: Sequence["_Chain"]) -> Value:
+        """The result of this and at most one other chain, the block that follows."""
         assert self.old is not None
-        if self.wide is self.type:
-            return self.old
-        return self.fold.apply(Apply("cast", self.type, (self.old,)))
+        out = self.old
+        for other in others:
+            assert other.old is not None
+            out = self.fold.apply(Apply(self.op, self.wide, (out, other.old)))
+        return out if self.wide is self.type else self.fold.apply(Apply("cast", self.type, (out,)))
 
 
 def _size(body: Sequence[Stmt]) -> int:

@@ -30,6 +30,7 @@ from .pool import ENTRIES, MOST, SLEEPERS, STATE_BYTES, pool_text
 
 LEAST: Final = 8_000  # nanoseconds of work below which even a spinning worker is no help
 SLOWEST: Final = 100_000  # nanoseconds of waking that are believed: more was measured while other processes ran
+SOON: Final = 300_000  # nanoseconds between calls in which a worker would not have gone to sleep
 CHUNK: Final = 8_000  # nanoseconds of work in a chunk, about
 EACH: Final = 8  # chunks for each thread at most: enough for an even load, few enough that most are done at home
 CHUNKS: Final = 128  # of one round at most
@@ -62,6 +63,7 @@ class Pool:
             workers = _START(start)(self.state, threads - 1)
         self.threads = 1 + workers
         self.wake = self._measure() if workers else 0
+        self._missed = self._alone = 0
 
     def _measure(self) -> int:
         took = []
@@ -74,9 +76,20 @@ class Pool:
             took.append(time.perf_counter_ns() - began)
         return min(took)
 
-    def least(self) -> int:
-        """Nanoseconds of work from which the pool is faster now than one thread."""
-        return max(min(self.wake, SLOWEST), LEAST) if self._sleepers.value else LEAST
+    def serves(self, work: int) -> bool:
+        """Whether the pool should do so many nanoseconds of work, at least `LEAST`. Waking somebody for less than that
+        takes pays where such work goes on: once as much was missed as it costs, in calls soon after one another."""
+        if not self._sleepers.value:
+            return True
+        cost = max(min(self.wake, SLOWEST), LEAST)
+        if work < cost:
+            now = time.perf_counter_ns()
+            self._missed = work // 2 + (self._missed if now - self._alone < SOON else 0)
+            self._alone = now
+            if self._missed < cost:
+                return False
+        self._missed = 0
+        return True
 
     def stop(self) -> None:
         """Ends the workers, after the chunks they are at. Rounds begun later have only their caller."""
@@ -152,7 +165,7 @@ def call(code: Code, table: int, params: int, status: int, areas: int) -> None:
     for function in code.functions:
         if areas > 1 and _large(function):
             found = _pool or pool()
-            if found is not None and found.threads <= areas and function.work >= found.least():
+            if found is not None and found.threads <= areas and found.serves(function.work):
                 chunks, grain = _cut(function, found.threads)
                 if chunks > 1:
                     found.run(found.state, function.address, function.outer, chunks << 32 | grain, table, params,
@@ -164,7 +177,7 @@ def call(code: Code, table: int, params: int, status: int, areas: int) -> None:
 def _cut(function: Function, threads: int) -> tuple[int, int]:
     """Into how many chunks the outer range goes, and of which number of iterations each is a multiple."""
     if function.few:
-        return min(threads, -(-function.outer // function.grain)), function.grain
+        return min(function.few * threads, -(-function.outer // function.grain)), function.grain
     chunks = min(max(function.work // CHUNK, 4), EACH * threads, CHUNKS)
     grain = GRAIN if function.outer >= 2 * GRAIN * chunks else function.grain
     return min(chunks, -(-function.outer // grain)), grain

@@ -13,7 +13,7 @@ from math import gcd, prod
 
 from .analysis import indices, is_leaf, statements
 from .fold import Fold, is_zero
-from .index import ZERO, Div, Index, Var, flatten, floordiv, mod, of, unmask
+from .index import ZERO, Div, Index, Var, constant, flatten, floordiv, mod, of, unmask
 from .loops import Apply, Buffer, Const, Contract, IndexValue, InRange, Load, Loop, Reduce, Stmt, Store, Update, Value
 from .scalar import B1, F32, F64, Type
 from .split import borders
@@ -22,7 +22,9 @@ from .vectorize import hidden
 PIECES = 4  # elements apart that rows may be to be evaluated as vectors
 SHARING = 1.25  # times that each element is read at least, on average, for an axis to be worth it
 PARTS = 8  # independent parts that are worth smaller strips
-LEAST_STRIP = 4  # rows of a strip that is that small
+SHARES = 4  # threads among which they should go evenly
+LEAST_STRIP = 4  # rows of a strip that is that small,
+LEAST_LINE = 64  # where a row is one place
 STAGE = 384 << 10  # bytes of the evaluated factor that are kept at a time, where one row of windows does not need more
 
 
@@ -31,7 +33,8 @@ class Axis:
     """The places ``(stride * written + step * tap + shift) / phases``. `tap` None: those of the row alone.
 
     Where the sum is no multiple of `phases` the factor is zero: so in the gradient of a strided convolution. There the
-    variable `written` is ``phases * row + phase``, and for each phase only some taps count.
+    variable `written` is ``phases * row + phase``, and for each phase only some taps count. If its extent is no
+    multiple of `phases`, the last row is one of some phases only.
     """
 
     written: Var
@@ -68,6 +71,23 @@ class Axis:
     def rest(self) -> Index:
         """Zero for the taps that count."""
         return mod(self._sum, self.phases)
+
+    @property
+    def ragged(self) -> bool:
+        return self.written.extent % self.phases > 0
+
+    @property
+    def rows(self) -> Index:
+        """How many rows there are, of a phase."""
+        if self.phase is None:
+            return constant(self.row.extent)
+        return floordiv(of(self.phase) * -1 + (self.written.extent + self.phases - 1), self.phases)
+
+    @property
+    def places(self) -> int:
+        """How many places there are for rows that exist."""
+        tap = ZERO if self.tap is None else of(self.tap) * self.step
+        return floordiv(of(self.written) * self.stride + tap + self.shift, self.phases).bounds[1] - self.low + 1
 
     def size(self, rows: int) -> int:
         return self.stride * (rows - 1) + self.reach + 1
@@ -145,7 +165,10 @@ class Windows:
         found = [of(p) + axis.low for p, axis in zip(places, self.axes, strict=True)]
         found[0] = found[0] + of(self.first) * self.axes[0].stride
         sums = [e * axis.phases + -axis.shift for e, axis in zip(found, self.axes, strict=True)]
-        fold = _Sums(self.axes, sums)
+        there = [
+            InRange(B1, e + -axis.low, 0, axis.places) for e, axis in zip(found, self.axes, strict=True) if axis.ragged
+        ]
+        fold = _Sums(self.axes, sums, there)
         fold.rename.update({v: of(new) for v, new in zip(self.channels[given:], channels, strict=True)})
         body = fold.body(self.body)
         dimensions = [*channels, *places]
@@ -157,11 +180,20 @@ class Windows:
 
 
 class _Sums(Fold):
-    """A copy in which the axes are replaced by their sums."""
+    """A copy in which the axes are replaced by their sums, and what is loaded must be `there`."""
 
-    def __init__(self, axes: Sequence[Axis], sums: Sequence[Index]) -> None:
+    def __init__(self, axes: Sequence[Axis], sums: Sequence[Index], there: Sequence[InRange]) -> None:
         super().__init__()
         self.sums = list(zip(axes, sums, strict=True))
+        self.there = there
+
+    def _masked(self, s: Load) -> Value:
+        """What is not there no row that exists needs, but it might lie past the array."""
+        mask = self.optional(s.mask)
+        for place in self.there:
+            inside = self.define(place)
+            mask = inside if mask is None else self.apply(Apply("and", B1, (mask, inside)))
+        return super()._masked(Load(s.type, s.buffer, s.index, mask))
 
     def index(self, e: Index) -> Index:
         plain = unmask(e)
@@ -255,8 +287,8 @@ def _phased(axis: Axis, body: Sequence[Stmt], value: Value) -> Axis:
             continue
         e = unmask(s.index)
         x, y = e.coefficient(axis.written), 0 if axis.tap is None else e.coefficient(axis.tap)
-        rows, rest = divmod(axis.written.extent, s.step)
-        if (x, y) != (axis.stride, axis.step) or len(e.terms) != 2 or rest or rows < 2:
+        rows = -(-axis.written.extent // s.step)
+        if (x, y) != (axis.stride, axis.step) or len(e.terms) != 2 or rows < 2:
             continue
         fold = _Without(s)
         fold.body(body)
@@ -274,18 +306,28 @@ def _vanishes(value: Value) -> bool:
 
 
 def _fitted(w: Windows) -> Windows | None:
-    """As many rows of the first axis at a time as fit, or fewer to share; all of them where it is the only axis."""
+    """As many rows of the first axis at a time as fit, or fewer, so that threads get even shares."""
     first, rows = w.axes[0], w.axes[0].row.extent
     one = prod(w.shape) // first.size(rows) * w.type.bytes
-    strip = rows
-    if len(w.axes) > 1:
-        fits = (STAGE // one - 1 - first.reach) // first.stride + 1
-        shared = -(-rows // -(-PARTS // max(prod(v.extent for v in w.outer), 1)))
-        strip = max(min(rows, fits, max(shared, LEAST_STRIP)), 1)
-        strip = -(-rows // -(-rows // strip))
+    fits = max((STAGE // one - 1 - first.reach) // first.stride + 1, 1) if len(w.axes) > 1 else rows
+    least = LEAST_STRIP if len(w.axes) > 1 else LEAST_LINE
+    strip = _strip(rows, min(least, rows), min(rows, fits), max(prod(v.extent for v in w.outer), 1))
     if one * first.size(strip) > 8 * STAGE:
         return None
     return replace(w, strip=strip, first=Var(rows - strip + 1, "first"))
+
+
+def _strip(rows: int, least: int, most: int, outer: int) -> int:
+    """The rows of a strip: some counts of strips are tried, from the one that leaves enough parts on. The last strip
+    overlaps the one before it, so that all are as large."""
+
+    def busiest(strip: int) -> int:
+        """The rows that the busiest of `SHARES` threads has."""
+        return -(outer * -(-rows // strip) // -SHARES) * strip
+
+    fewest = max(-(-rows // most), -(-PARTS // outer))
+    strips = [-(-rows // count) for count in range(fewest, fewest + SHARES)]
+    return min([s for s in strips if s >= least] or [min(most, least)], key=busiest)
 
 
 def knows_only_joint(e: Index, group: Sequence[Var]) -> bool:

@@ -26,12 +26,16 @@ def test_alignment_and_live_bytes():
     assert buffer.usage()["live_bytes"] == before
 
 
-def test_freed_memory_is_used_again():
-    first = buffer.empty((1 << 16,), np.dtype(np.float32))
+@pytest.mark.parametrize("size", [1 << 11, 1 << 16])
+def test_freed_memory_is_used_again(size):
+    first = buffer.empty((size,), np.dtype(np.float32))
     address = first.address
+    assert address == first.array.ctypes.data == first.memory.ctypes.data + first.start
     del first
-    assert buffer.usage()["pooled_bytes"] > 1 << 16
-    assert buffer.empty((1 << 16,), np.dtype(np.float32)).address == address
+    assert buffer.usage()["pooled_bytes"] > size
+    again = buffer.empty((size,), np.dtype(np.float32))
+    assert again.address == address == again.array.ctypes.data
+    del again
     assert buffer.usage()["pooled_bytes"] > 0
 
 

@@ -20,10 +20,10 @@ PAGE: Final = 4096
 _colour = 0
 _live = 0
 _peak = 0
-# memory of buffers that are gone, by size, each with where the array began
-_pool: dict[int, list[tuple[np.ndarray[Any, Any], int]]] = {}
+# memory of buffers that are gone, by size, each with where the array began: the place in it, and the address, which
+# takes NumPy longer to tell than the memory to be found
+_pool: dict[int, list[tuple[np.ndarray[Any, Any], int, int]]] = {}
 _pooled = 0
-POOLED_FROM: Final = 1 << 16  # bytes: below, the C library's own reuse is as good
 POOL_BYTES: Final = 1 << 30  # what the pool holds at most
 SMALL: Final = 1 << 12  # bytes: up to here a ctypes array, though cleared, is made in a quarter of the time
 
@@ -31,18 +31,19 @@ SMALL: Final = 1 << 12  # bytes: up to here a ctypes array, though cleared, is m
 class Buffer:
     """A C-contiguous array and the address of its first element; what is stored in it never changes.
 
-    `memory` is the allocation, `nbytes` its size as counted here (0 for a view of `owner`'s memory). The memory of a
-    buffer that nothing refers to any more, NumPy views included, goes to a pool for the next one of its size: the first
-    touch of fresh memory costs more than most kernels.
+    `memory` is the allocation, in which the array begins at `start`, `nbytes` its size as counted here (0 for a view
+    of `owner`'s memory). The memory of a buffer that nothing refers to any more, NumPy views included, goes to a pool
+    for the next one of its size: the first touch of fresh memory costs more than most kernels.
     """
 
-    __slots__ = ("__weakref__", "address", "array", "memory", "nbytes", "owner")
+    __slots__ = ("__weakref__", "address", "array", "memory", "nbytes", "owner", "start")
 
     array: np.ndarray[Any, Any]
     address: int
     memory: np.ndarray[Any, Any] | None
     nbytes: int
     owner: "Buffer | None"
+    start: int
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class Buffer:
         memory: np.ndarray[Any, Any] | None = None,
         owner: "Buffer | None" = None,
         address: int = 0,
+        start: int = 0,
     ) -> None:
         global _live, _peak
         self.array = array
@@ -58,6 +60,7 @@ class Buffer:
         self.memory = memory
         self.nbytes = nbytes
         self.owner = owner
+        self.start = start
         _live += nbytes
         if _live > _peak:
             _peak = _live
@@ -66,11 +69,10 @@ class Buffer:
         global _live, _pooled
         _live -= self.nbytes
         memory = self.memory
-        if memory is None or memory.nbytes < POOLED_FROM or _pooled + memory.nbytes > POOL_BYTES:
+        if memory is None or _pooled + memory.nbytes > POOL_BYTES:
             return
         if getrefcount(memory) == _UNSHARED:
-            start = self.address - memory.__array_interface__["data"][0]
-            _pool.setdefault(memory.nbytes, []).append((memory, start))
+            _pool.setdefault(memory.nbytes, []).append((memory, self.start, self.address))
             _pooled += memory.nbytes
 
     def handed_over(self, shape: Shape, dtype: DType) -> "Buffer":
@@ -80,7 +82,7 @@ class Buffer:
         _live -= nbytes
         self.nbytes, self.memory = 0, None
         array = self.array.reshape(-1).view(dtype).reshape(shape)
-        return Buffer(array, nbytes, memory, address=self.address)
+        return Buffer(array, nbytes, memory, address=self.address, start=self.start)
 
     @property
     def unseen(self) -> bool:
@@ -122,8 +124,8 @@ def empty(shape: Shape, dtype: DType) -> Buffer:
         at = ctypes.addressof(raw)
         start = -at % ALIGNMENT
         return Buffer(np.ndarray(shape, dtype, raw, start), nbytes, address=at + start)
-    memory, start = _memory(nbytes)
-    return Buffer(memory[start : start + nbytes].view(dtype).reshape(shape), nbytes, memory)
+    memory, start, address = _memory(nbytes)
+    return Buffer(np.ndarray(shape, dtype, memory, start), nbytes, memory, address=address, start=start)
 
 
 def workspace(nbytes: int) -> Buffer:
@@ -132,12 +134,13 @@ def workspace(nbytes: int) -> Buffer:
         from . import guard
 
         return Buffer(guard.memory(nbytes, ALIGNMENT))
-    memory, start = _memory(nbytes)
-    return Buffer(memory[start : start + nbytes], 0, memory)
+    memory, start, address = _memory(nbytes)
+    return Buffer(np.ndarray((nbytes,), np.uint8, memory, start), 0, memory, address=address, start=start)
 
 
-def _memory(nbytes: int) -> tuple[np.ndarray[Any, Any], int]:
-    """Memory for `nbytes` from the pool or the system, and where in it the array begins: aligned, in its colour."""
+def _memory(nbytes: int) -> tuple[np.ndarray[Any, Any], int, int]:
+    """Memory for `nbytes` from the pool or the system, where in it the array begins (aligned, in its colour) and the
+    address of that."""
     global _pooled, _colour
     size = nbytes + ALIGNMENT + PAGE
     free = _pool.get(size)
@@ -146,7 +149,9 @@ def _memory(nbytes: int) -> tuple[np.ndarray[Any, Any], int]:
         return free.pop()
     memory = np.empty(size, np.uint8)
     _colour = (_colour + 1) % COLOURS
-    return memory, -memory.__array_interface__["data"][0] % ALIGNMENT + _colour * COLOUR
+    at = memory.__array_interface__["data"][0]
+    start = -at % ALIGNMENT + _colour * COLOUR
+    return memory, start, at + start
 
 
 def copy(array: np.ndarray[Any, Any]) -> Buffer:

@@ -13,7 +13,7 @@ from codegen import jit, threads
 from codegen.emit_partials import LEAST, units
 from codegen.index import ZERO, Datum, Index, Var, flatten, of
 from codegen.loops import Accumulator, Apply, Check, Const, Kernel, Load, Loop, Reduce, Result, Store, Update
-from codegen.parts import parts
+from codegen.parts import LONG, parts
 from codegen.scalar import B1, F16, F32, F64, I32, I64, Type
 from codegen.target import level
 
@@ -68,6 +68,25 @@ def test_what_a_loop_updates_is_filled_once() -> None:
     source, got = np.arange(18, dtype=np.float32).reshape(2, 9), np.ones(2, np.float32)
     execute(k, source, got, splits=(1,))
     assert (got == source.sum(1)).all()
+
+
+@pytest.mark.parametrize("rows, n, cut", [(2, LONG, True), (3, LONG + 5, True), (3, LONG - 1, False), (4, LONG, False)])
+def test_few_very_long_rows_are_shared_one_by_one(rows: int, n: int, cut: bool) -> None:
+    x, y = buffer(F32, rows * n), buffer(F32, rows, "out")
+    i, j, k = Var(rows, "i"), Var(n, "j"), Var(n, "k")
+    a, b = (Load(F32, x, flatten((of(i), of(v)), (rows, n))) for v in (j, k))
+    largest = Reduce((j,), [a], (Accumulator("max", F32, a),))
+    top = Result(F32, largest, 0)
+    less = Apply("sub", F32, (b, top))
+    total = Reduce((k,), [b, less], (Accumulator("sum", F32, less),))
+    result = Result(F32, total, 0)
+    loop = Loop(i, [largest, top, total, result, Store(y, of(i), result)])
+    code = kernel([loop], x, y)
+    assert len(parts(code)) == (4 * rows if cut else 1)
+    source, got = sample(F32, (rows, n)), np.zeros(rows, np.float32)
+    execute(code, source, got, splits=(1, 2))
+    want = [row_tree(r[None] - r.max(), "sum") for r in source]
+    assert same_bits(got, np.array(want, np.float32).reshape(rows))
 
 
 def test_small_sums_stay_whole() -> None:

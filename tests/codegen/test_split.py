@@ -99,7 +99,9 @@ def window(size: int, out: int, taps: int, stride: int, pad: int, op: str, type:
 
 @pytest.mark.parametrize("op", ["sum", "max", "min", "prod"])
 @pytest.mark.parametrize("type", [F32, F16, I32, B1], ids=str)
-@pytest.mark.parametrize("form", [(32, 16, 3, 2, 1), (70, 70, 3, 1, 1), (9, 3, 3, 3, 0), (12, 12, 5, 1, 2)], ids=str)
+@pytest.mark.parametrize(
+    "form", [(32, 16, 3, 2, 1), (70, 70, 3, 1, 1), (9, 3, 3, 3, 0), (12, 12, 5, 1, 2), (14, 14, 7, 1, 3)], ids=str
+)
 def test_windows(op: str, type: Type, form: tuple[int, int, int, int, int]) -> None:
     size, out, taps, stride, pad = form
     x, y = sample(type, (2, size, size)), np.zeros((2, out, out), NUMPY[type])
@@ -110,6 +112,16 @@ def test_a_window_of_negative_zeros_sums_to_negative_zero() -> None:
     x, y = np.full((2, 70, 70), -0.0, np.float32), np.zeros((2, 70, 70), np.float32)
     check(window(70, 70, 3, 1, 1, "sum", F32), x, y)
     assert np.signbit(y[:, 1:-1, 1:-1]).all() and not np.signbit(y[:, 0]).any()
+
+
+def test_windows_of_two_blocks_are_written_out() -> None:
+    """Chains of two blocks, of which the first may have absent terms only; those of three stay loops."""
+    for taps, loops in ((7, 0), (8, 0), (9, 1)):
+        x, y = np.full((2, 40, 40), -0.0, np.float32), np.zeros((2, 40, 40), np.float32)
+        k = window(40, 40, taps, 1, taps - 1, "sum", F32)
+        assert sum(isinstance(s, Reduce) for s in statements(prepare(k).body)) >= loops
+        assert loops or not any(isinstance(s, Reduce) for s in statements(prepare(k).body))
+        check(k, x, y)
 
 
 def test_row_trees_are_left_alone() -> None:

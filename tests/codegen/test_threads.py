@@ -38,7 +38,7 @@ def any_size(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     _code_generator()
     monkeypatch.setattr(threads, "LEAST", 1)
     monkeypatch.setattr(threads, "CHUNK", 50)
-    monkeypatch.setattr(threads.Pool, "least", lambda self: 1)
+    monkeypatch.setattr(threads.Pool, "serves", lambda self, work: True)
     yield
     threads.use_threads(0)
 
@@ -160,6 +160,43 @@ def test_little_work_stays_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> Non
     threads.use_threads(2)
     assert threads.shares(compiled(square(1000))) == 1
     assert threads.shares(compiled(square(1_000_000))) == 2
+
+
+def test_sleepers_are_woken_for_much_work_or_for_much_that_was_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    pool, now = threads.Pool(2), 0
+    try:
+        monkeypatch.setattr(threads.time, "perf_counter_ns", lambda: now)
+        pool.wake = 50_000
+        pool._sleepers = ctypes.c_uint32(0)
+        assert pool.serves(threads.LEAST)
+        pool._sleepers = ctypes.c_uint32(1)
+        assert pool.serves(50_000)
+        for _ in range(2):  # half of the work is missed by each call: the fifth pays for waking
+            assert [pool.serves(20_000) for _ in range(5)] == [False] * 4 + [True]
+        for _ in range(20):
+            now += threads.SOON
+            assert not pool.serves(20_000)
+    finally:
+        pool.stop()
+
+
+def test_work_is_what_is_touched() -> None:
+    """A gather reads a few rows of its table."""
+    rows = ad.jit(lambda x, i: x[i])
+    rows(ad.zeros((50_000, 64)), ad.tensor(np.arange(100)))
+    (program,) = rows._programs.values()
+    (function,) = program._kernels[0].code.functions
+    assert 2 * 100 * 64 * 4 // jit.SPEED <= function.work < 2 * 100 * 64 * 4
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_threads_take_turns_where_conditions_leave_out_more_of_one_range(causal: bool) -> None:
+    attention = ad.jit(lambda q, k, v: ad.scaled_dot_product_attention(q, k, v, is_causal=causal))
+    attention(*[ad.zeros((1, 2, 2048, 8))] * 3)
+    (program,) = attention._programs.values()
+    (function,) = program._kernels[0].code.functions
+    assert threads._cut(function, 2)[0] == (2 * jit.UNEVEN if causal else 2)
 
 
 def test_the_first_failing_index_is_reported() -> None:

@@ -225,11 +225,12 @@ def test_gradients_of_weights_have_the_defined_bits(form: tuple, swapped: bool) 
 
 
 def strided_gradient(
-    batch: int, channels: int, filters: int, out: tuple[int, int], taps: int, stride: int, last: bool
+    batch: int, channels: int, filters: int, out: tuple[int, int], taps: int, stride: int, less: int, last: bool
 ) -> tuple[Kernel, tuple[np.ndarray, ...], np.ndarray]:
-    """The gradient of a strided convolution's image, with its arrays and what it yields; `out`: of the convolution."""
+    """The gradient of a strided convolution's image, with its arrays and what it yields; `out`: of the convolution;
+    `less`: how many pixels are missing for whole strides."""
     pad = taps // 2
-    size = tuple(n * stride for n in out)
+    size = tuple(n * stride - less for n in out)
     b, f, c = Var(batch, "b"), Var(filters, "f"), Var(channels, "c")
     y, x, dy, dx = Var(size[0], "y"), Var(size[1], "x"), Var(taps, "dy"), Var(taps, "dx")
     gradient = buffer(F32, batch * filters * out[0] * out[1])
@@ -263,7 +264,18 @@ def strided_gradient(
 @pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
 @pytest.mark.parametrize(
     "form",
-    [(2, 20, 5, (5, 9), 3, 2), (1, 33, 40, (4, 8), 3, 2), (2, 3, 40, (6, 20), 7, 2), (1, 16, 4, (5, 6), 3, 3)],
+    [
+        (2, 20, 5, (5, 9), 3, 2, 0),
+        (1, 33, 40, (4, 8), 3, 2, 0),
+        (2, 3, 40, (6, 20), 7, 2, 0),
+        (1, 16, 4, (5, 6), 3, 3, 0),
+        (2, 20, 5, (5, 9), 3, 2, 1),
+        (1, 33, 40, (4, 8), 3, 2, 1),
+        (2, 3, 40, (6, 20), 7, 2, 1),
+        (1, 16, 4, (5, 6), 3, 3, 1),
+        (1, 16, 4, (5, 36), 5, 3, 2),
+        (3, 3, 7, (40, 36), 11, 4, 1),
+    ],
     ids=str,
 )
 def test_gradients_of_strided_convolutions_go_by_phases(form: tuple, last: bool) -> None:
@@ -294,6 +306,9 @@ def test_pixels_of_several_images_are_evaluated_image_by_image() -> None:
 
 def test_few_images_are_shared_by_threads() -> None:
     assert compiled(Form((1, 40, 30), 5, 20, 3).kernel()).functions[0].outer >= 8
+    for form in (Form((3, 28, 28), 5, 20, 3), Form((3, 300), 5, 20, 3), Form((3, 2, 300), 5, 20, 3)):
+        assert compiled(form.kernel()).functions[0].outer % 4 == 0
+        run(form, False, splits=(1, 5))
     small = Form((1, 5, 5), 20, 200, 3)
     assert compiled(small.kernel()).functions[0].outer > 1
     run(small, False, splits=(1, 2))

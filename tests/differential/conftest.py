@@ -14,6 +14,6 @@ def any_size(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Threads share kernels of any size, in many chunks."""
     monkeypatch.setattr(threads, "LEAST", 0)
     monkeypatch.setattr(threads, "CHUNK", 50)
-    monkeypatch.setattr(threads.Pool, "least", lambda self: 0)
+    monkeypatch.setattr(threads.Pool, "serves", lambda self, work: True)
     yield
     threads.use_threads(0)
