@@ -17,7 +17,7 @@ from .index import Index, Var, of, substitute, unmask
 from .loops import Check, Load, Loop, Stmt, Store, Update
 
 ROWS: Final = (4, 3, 2)  # how many side by side
-STATEMENTS: Final = 160  # in their joint body, at most
+STATEMENTS: Final = 420  # in their joint body, at most
 SHARE: Final = 0.7  # of the loads that are left, at most
 LEAST: Final = 8  # columns of a row
 

@@ -78,4 +78,4 @@ def test_rows_that_share_little_stay_apart() -> None:
 
 
 def test_large_bodies_stay_apart() -> None:
-    assert loads(stencil(24, 40, (10, 10))) == [(24, 100)]
+    assert loads(stencil(24, 40, (12, 10))) == [(24, 120)]
