@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from .analysis import Dependence, dominating_bytes, indices, statements
@@ -16,6 +16,8 @@ from .target import Target
 JUMP = 4  # elements apart from which lanes lie far from each other
 LATENCY_VECTORS = 4  # vectors in flight where each step waits for the one before (scans, column sums)
 CHAIN = 32  # operations from which a chain is too long for the hardware to overlap iterations well
+DEEP = 40  # instructions from which it overlaps less than two of them, functions written out,
+MANY_REGISTERS = 32  # which takes so many registers
 SHORT = frozenset(("add", "sub", "mul", "div", "neg", "abs", "sqrt", "max", "min"))  # without temporaries of their own
 OUTLINED = 8  # places of a body from which an elementary function is called: its code is most of what LLVM works on
 FUNCTION = 25  # instructions of an elementary function
@@ -41,8 +43,9 @@ def lanes_for(loop: Loop, target: Target) -> int:
     if any(isinstance(s, (Reduce, Loop)) for s in loop.body) and not squares:
         size = sum(1 for _ in statements(loop.body))
         lanes *= max(min(LATENCY_VECTORS, round_up_to_power(REGISTER_VALUES // size + 1) // 2), 1)
-    elif not squares and var.extent >= LATENCY_VECTORS * LATENCY_VECTORS * lanes and _is_chain(loop.body):
-        lanes *= LATENCY_VECTORS
+    elif not squares and var.extent >= LATENCY_VECTORS * LATENCY_VECTORS * lanes:
+        deep = target.registers >= MANY_REGISTERS and _is_deep(loop.body)
+        lanes *= LATENCY_VECTORS if _is_chain(loop.body) else 2 if deep else 1
     return min(lanes, round_up_to_power(var.extent))
 
 
@@ -69,19 +72,29 @@ def weight(body: Sequence[Stmt]) -> int:
 
 def _is_chain(body: Sequence[Stmt]) -> bool:
     """Whether the body is one long chain of short operations and calls, so that one vector would wait for itself."""
+    found = _longest(body, dict.fromkeys(SHORT | outlined(body), 1))
+    return found is not None and found[0] >= CHAIN and 2 * found[0] > found[1]
+
+
+def _is_deep(body: Sequence[Stmt]) -> bool:
+    """Whether the longest chain, functions written out, is so long that the hardware holds less than two turns."""
+    found = _longest(body, dict.fromkeys(SHORT, 1) | dict.fromkeys(FUNCTIONS, FUNCTION))
+    return found is not None and found[0] >= DEEP
+
+
+def _longest(body: Sequence[Stmt], cost: Mapping[str, int]) -> tuple[int, int] | None:
+    """The longest chain of operations of floats, and what all of them cost; None if there is anything else."""
     depth: dict[int, int] = {}
-    count = 0
-    called = outlined(body)
+    total = 0
     for s in body:
         if isinstance(s, Apply):
-            if (s.op not in SHORT and s.op not in called) or s.type.kind != "f" or s.type.bits < 32:
-                return False
-            count += 1
-            depth[id(s)] = 1 + max(depth.get(id(a), 0) for a in s.args)
+            if s.op not in cost or s.type.kind != "f" or s.type.bits < 32:
+                return None
+            total += cost[s.op]
+            depth[id(s)] = cost[s.op] + max(depth.get(id(a), 0) for a in s.args)
         elif not isinstance(s, (Const, Load, Store)) or (isinstance(s, Load) and s.mask is not None):
-            return False
-    longest = max(depth.values(), default=0)
-    return longest >= CHAIN and 2 * longest > count
+            return None
+    return max(depth.values(), default=0), total
 
 
 def is_lanewise(loop: Loop) -> bool:

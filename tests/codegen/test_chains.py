@@ -44,6 +44,15 @@ def test_only_long_chains_are_wider() -> None:
     assert lanes == [16, 64]
 
 
+def test_deep_bodies_are_two_vectors_where_registers_are_many() -> None:
+    loops = [calls("tanh", F32, 4096, places).body[0] for places in (1, 2)]
+    assert all(isinstance(x, Loop) for x in loops)
+    lanes = [
+        [lanes_for(x, jit.target(level)) for x in loops if isinstance(x, Loop)] for level in ("x86-64-v3", "x86-64-v4")
+    ]
+    assert lanes == [[8, 8], [16, 32]]
+
+
 def calls(op: str, type: Type, size: int, places: int, stored: bool = False) -> Kernel:
     """Functions one after the other, mixed with what keeps their results in their domain."""
     x, i = buffer(type, size), Var(size, "i")
