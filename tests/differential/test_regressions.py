@@ -307,3 +307,33 @@ def test_a_kernel_has_one_text() -> None:
     c = number([y.node])
     texts = {"".join(dump(s.lowered.kernel) for s in make_plan(c) if s.lowered) for _ in range(12)}
     assert len(texts) == 1
+
+
+# stores and memory ----------------------------------------------------------------------------------------------------
+def test_many_results_in_the_memory_of_arguments() -> None:
+    """Each of more than 16 results was stored as soon as it was computed, over an argument that was read later."""
+    xs = [RNG.standard_normal(20000).astype(np.float32) for _ in range(20)]
+
+    def products(*given: ad.Tensor) -> list[ad.Tensor]:
+        out = [given[0] * 3]
+        for x in given[1:]:
+            out.append(out[-1] * 0.5 + x)
+        return out
+
+    got = ad.jit(products, donate_argnums=range(10, 20))(*map(ad.tensor, xs))
+    for y, want in zip(got, products(*map(ad.tensor, xs)), strict=True):
+        np.testing.assert_array_equal(y.numpy(), want.numpy())
+
+
+def test_many_results_one_of_which_repeats_a_row() -> None:
+    """Of more than 16 stores, that of a value from outside the loop was left out."""
+    x = normal(33, 40)
+    mean = ad.broadcast_to(x.mean(axis=1, keepdims=True), x.shape)
+    hold(mean, *(mean + x * k for k in range(2, 20)))
+
+
+def test_windows_and_what_is_equal_to_their_maximum() -> None:
+    """Rows were fetched ahead that lie in loops inside a pass, whose variables are none there: code was not made."""
+    x = normal(1, 2, 14, 16)
+    f = ad.grad(lambda x: (ad.max_pool2d(x, 5, 1, padding=2) ** 2).sum())
+    hold(*ad.jvp(f, (x,), (normal(1, 2, 14, 16),)))
