@@ -337,3 +337,22 @@ def test_windows_and_what_is_equal_to_their_maximum() -> None:
     x = normal(1, 2, 14, 16)
     f = ad.grad(lambda x: (ad.max_pool2d(x, 5, 1, padding=2) ** 2).sum())
     hold(*ad.jvp(f, (x,), (normal(1, 2, 14, 16),)))
+
+
+def test_what_a_row_comes_to_is_not_computed_for_each_of_its_elements() -> None:
+    """Behind the mask of a shift, a sum was one for each place that the mask tells apart: 4096 times the work."""
+    from checking import statements
+
+    from codegen.loops import Reduce
+    from tinyad.canonical import number
+    from tinyad.schedule.plan import plan_for
+
+    def shifted(x: ad.Tensor) -> ad.Tensor:
+        return ad.pad(x[..., 1:], [(0, 0)] * (x.ndim - 1) + [(0, 1)])
+
+    x, y = normal(4096), normal(5, 300)
+    total, each = shifted(x * ad.sum(x * x)).sum(), shifted(y * ad.sum(y, axis=1, keepdims=True)).sum(axis=1)
+    for step in plan_for(number([total.node, each.node]), True):
+        sums = [s for s in statements(step.lowered.kernel.body if step.lowered else []) if isinstance(s, Reduce)]
+        assert not any(isinstance(x, Reduce) for s in sums for x in statements(s.body))
+    hold(total, each)
