@@ -356,3 +356,10 @@ def test_what_a_row_comes_to_is_not_computed_for_each_of_its_elements() -> None:
         sums = [s for s in statements(step.lowered.kernel.body if step.lowered else []) if isinstance(s, Reduce)]
         assert not any(isinstance(x, Reduce) for s in sums for x in statements(s.body))
     hold(total, each)
+
+
+def test_whether_any_place_of_a_long_row_is_one() -> None:
+    """Bytes in place of bools have other lanes where nothing else gives a width: there were no parts to combine."""
+    i = ad.arange(70001)
+    here = ad.pad(ad.ones(70000, dtype=ad.bool_), [(1, 0)])
+    hold(ad.any(here), ad.sum(ad.where(i > 5, 1.0, 0.0)))
