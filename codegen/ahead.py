@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from . import address
-from .analysis import statements
 from .builder import ty
 from .frame import Frame
 from .index import Index, Var, floordiv, of, substitute
@@ -28,9 +27,9 @@ Fetch = tuple[Buffer, Index]
 def fetches(loop: Loop) -> dict[int, list[Fetch]]:
     """What each pass (by identity) over a row of a loop fetches of the next row: a share, so that memory never idles.
 
-    The last pass, which stores, fetches only if there are but two.
+    The last pass, which stores, fetches only if there are but two. What loops inside a pass load is not fetched.
     """
-    passes = [(s, v) for s in loop.body if (v := _inner(s)) is not None]
+    passes = [(s, v) for s in loop.body if isinstance(s, (Loop, Reduce)) and (v := _inner(s)) is not None]
     if loop.carries or len(passes) < 2:
         return {}
     fetching = passes[:-1] if len(passes) > 2 else passes
@@ -39,7 +38,7 @@ def fetches(loop: Loop) -> dict[int, list[Fetch]]:
     place = Var(extent)  # in the next row
     rows: dict[Fetch, None] = {}
     for s, v in passes[:-1]:
-        for x in statements([s]):
+        for x in s.body:
             if isinstance(x, Load) and v.extent == extent and _is_row(x, loop.var, v):
                 there = {loop.var: of(loop.var) + 1, v: of(place)}
                 rows[x.buffer, _with(x.index, there)] = None
@@ -57,11 +56,11 @@ def _with(e: Index, places: dict[Var, Index]) -> Index:
     return substitute(e, lambda a: places.get(a) if isinstance(a, Var) else None)
 
 
-def _inner(s: Stmt) -> Var | None:
+def _inner(s: Loop | Reduce) -> Var | None:
     """The variable that a pass goes along; None of what is no pass."""
-    if isinstance(s, Reduce) and s.tree == "row" and len(s.vars) == 1:
-        return s.vars[0]
-    return s.var if isinstance(s, Loop) and not s.carries else None
+    if isinstance(s, Reduce):
+        return s.vars[0] if s.tree == "row" and len(s.vars) == 1 else None
+    return None if s.carries else s.var
 
 
 def _is_row(x: Load, row: Var, inner: Var) -> bool:

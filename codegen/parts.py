@@ -111,8 +111,9 @@ class _Halves(Clone):
             out += self.body([s])
             if isinstance(s, Reduce):
                 done = self.reduces[id(s)]
-                if units(s) is not None:
-                    _bools_as_bytes(done)
+                body, accumulators = _bools_as_bytes(done)
+                if units(Reduce(done.vars, body, accumulators, done.tree)) is not None:
+                    done.body, done.accumulators = body, accumulators
                     done = self._second(done)
                     out.append(done)
                 out += self.results(s, done)
@@ -170,16 +171,16 @@ class _Halves(Clone):
         return Reduce((subtree, lane), [*loads], tuple(sums))
 
 
-def _bools_as_bytes(r: Reduce) -> None:
-    """Reduces bytes in place of bools, of which vectors have no place in memory."""
-    out = []
+def _bools_as_bytes(r: Reduce) -> tuple[list[Stmt], tuple[Accumulator, ...]]:
+    """The body and accumulators with bytes in place of bools, of which vectors have no place in memory."""
+    body, out = [*r.body], []
     for a in r.accumulators:
         if a.type is B1:
             byte = Apply("cast", U8, (a.value,))
-            r.body.append(byte)
+            body.append(byte)
             a = Accumulator({"sum": "max", "prod": "min"}.get(a.op, a.op), U8, byte)
         out.append(a)
-    r.accumulators = tuple(out)
+    return body, tuple(out)
 
 
 def _cut(kernel: Kernel) -> tuple[Kernel, ...]:

@@ -277,7 +277,8 @@ def _stores_last(body: list[Stmt]) -> list[Stmt]:
     """Straight-line code with the stores at its end, buffer by buffer: neighbours in memory side by side.
 
     A load that follows a store to another page at the same offset would wait for it. Where there are more values than
-    registers, each is stored where it is computed.
+    registers, each is stored as soon as it is computed and the loads at its own index are done, which may be of the
+    same memory (`streams.in_place`).
     """
     if not all(is_leaf(s) for s in body):
         return body
@@ -286,13 +287,27 @@ def _stores_last(body: list[Stmt]) -> list[Stmt]:
     if any(isinstance(s, Load) and id(s.buffer) in written for s in body):
         return body
     if len(stores) > LATE:
-        of: dict[int, list[Store]] = {}
-        for s in stores:
-            of.setdefault(id(s.value), []).append(s)
-        return [x for s in body if not isinstance(s, Store) for x in (s, *of.get(id(s), ()))]
+        return _stores_soon(body)
     order = {key: i for i, key in enumerate(dict.fromkeys(id(s.buffer) for s in stores))}
     stores.sort(key=lambda s: order[id(s.buffer)])
     return [*(s for s in body if not isinstance(s, Store)), *stores]
+
+
+def _stores_soon(body: list[Stmt]) -> list[Stmt]:
+    """Straight-line code with each store after its value and the loads at its index that it followed, no later."""
+    place: dict[int, int] = {}  # of each value
+    loaded: dict[tuple[int, Index], int] = {}  # the place of the last load so far of so many bytes, by its index
+    after: list[list[Stmt]] = [[] for _ in range(len(body) + 1)]
+    for at, s in enumerate(body, 1):
+        if isinstance(s, Store):
+            key = s.buffer.type.bytes, s.index
+            after[max(place.get(id(s.value), 0), loaded.get(key, 0))].append(s)
+            continue
+        place[id(s)] = at
+        if isinstance(s, Load):
+            loaded[s.buffer.type.bytes, unmask(s.index)] = at
+        after[at].append(s)
+    return [s for some in after for s in some]
 
 
 class _Borders(_Split):

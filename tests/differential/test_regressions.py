@@ -307,3 +307,59 @@ def test_a_kernel_has_one_text() -> None:
     c = number([y.node])
     texts = {"".join(dump(s.lowered.kernel) for s in make_plan(c) if s.lowered) for _ in range(12)}
     assert len(texts) == 1
+
+
+# stores and memory ----------------------------------------------------------------------------------------------------
+def test_many_results_in_the_memory_of_arguments() -> None:
+    """Each of more than 16 results was stored as soon as it was computed, over an argument that was read later."""
+    xs = [RNG.standard_normal(20000).astype(np.float32) for _ in range(20)]
+
+    def products(*given: ad.Tensor) -> list[ad.Tensor]:
+        out = [given[0] * 3]
+        for x in given[1:]:
+            out.append(out[-1] * 0.5 + x)
+        return out
+
+    got = ad.jit(products, donate_argnums=range(10, 20))(*map(ad.tensor, xs))
+    for y, want in zip(got, products(*map(ad.tensor, xs)), strict=True):
+        np.testing.assert_array_equal(y.numpy(), want.numpy())
+
+
+def test_many_results_one_of_which_repeats_a_row() -> None:
+    """Of more than 16 stores, that of a value from outside the loop was left out."""
+    x = normal(33, 40)
+    mean = ad.broadcast_to(x.mean(axis=1, keepdims=True), x.shape)
+    hold(mean, *(mean + x * k for k in range(2, 20)))
+
+
+def test_windows_and_what_is_equal_to_their_maximum() -> None:
+    """Rows were fetched ahead that lie in loops inside a pass, whose variables are none there: code was not made."""
+    x = normal(1, 2, 14, 16)
+    f = ad.grad(lambda x: (ad.max_pool2d(x, 5, 1, padding=2) ** 2).sum())
+    hold(*ad.jvp(f, (x,), (normal(1, 2, 14, 16),)))
+
+
+def test_what_a_row_comes_to_is_not_computed_for_each_of_its_elements() -> None:
+    """Behind the mask of a shift, a sum was one for each place that the mask tells apart: 4096 times the work."""
+    from checking import statements
+
+    from codegen.loops import Reduce
+    from tinyad.canonical import number
+    from tinyad.schedule.plan import plan_for
+
+    def shifted(x: ad.Tensor) -> ad.Tensor:
+        return ad.pad(x[..., 1:], [(0, 0)] * (x.ndim - 1) + [(0, 1)])
+
+    x, y = normal(4096), normal(5, 300)
+    total, each = shifted(x * ad.sum(x * x)).sum(), shifted(y * ad.sum(y, axis=1, keepdims=True)).sum(axis=1)
+    for step in plan_for(number([total.node, each.node]), True):
+        sums = [s for s in statements(step.lowered.kernel.body if step.lowered else []) if isinstance(s, Reduce)]
+        assert not any(isinstance(x, Reduce) for s in sums for x in statements(s.body))
+    hold(total, each)
+
+
+def test_whether_any_place_of_a_long_row_is_one() -> None:
+    """Bytes in place of bools have other lanes where nothing else gives a width: there were no parts to combine."""
+    i = ad.arange(70001)
+    here = ad.pad(ad.ones(70000, dtype=ad.bool_), [(1, 0)])
+    hold(ad.any(here), ad.sum(ad.where(i > 5, 1.0, 0.0)))

@@ -321,6 +321,9 @@ class Lowering:
         return Datum(check, size)
 
     def reduce(self, n: Node, idx: tuple[Index, ...], mask: "lo.Value | None") -> Walk:
+        at = max(map(self.depth_of_index, idx), default=0)
+        if self.value_depth(mask) > at and all(_exists(e, size) for e, size in zip(idx, n.shape, strict=True)):
+            return (yield n, idx, None)  # it is the same for all that the mask tells apart: computed once
         parts = self.partial.get(id(n))
         if parts is not None:
             return (yield from self.parts(n, parts, idx))
@@ -341,7 +344,7 @@ class Lowering:
                 inner[i] = e
         if not variables:
             return (yield a, idx, mask)
-        depth = max([self.value_depth(mask), *(self.depth_of_index(e) for e in idx)])
+        depth = max(self.value_depth(mask), at)
         scope = self.open(*variables)
         value = yield a, tuple(inner), mask
         self.close()
@@ -367,3 +370,9 @@ class Lowering:
         reduce = lo.Reduce((r,), scope.body, (lo.Accumulator(reduce_kind(n.op), type, value),), "subtrees")
         self.place(reduce, depth)
         return self.place(lo.Result(type, reduce, 0), depth)
+
+
+def _exists(e: Index, size: int) -> bool:
+    """Whether an axis of this size has an element at `e`, whatever masks say."""
+    low, high = ix.unmask(e).bounds
+    return low >= 0 and high < size
