@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from .analysis import is_leaf
+from .clone import Clone
 from .fold import Fold
-from .index import Index, Var, of, substitute, unmask
+from .index import Index, Var, of, unmask
 from .loops import Check, Load, Loop, Stmt, Store, Update
 
 ROWS: Final = (4, 3, 2)  # how many side by side
@@ -84,5 +85,4 @@ def _loads(body: Sequence[Stmt], outer: Var, inner: Var, rows: int) -> Iterator[
     for x in body:
         if isinstance(x, Load) and inner in x.index.variables():
             for r in range(rows):
-                turn = of(outer) + r
-                yield x.buffer, substitute(unmask(x.index), lambda a, turn=turn: turn if a is outer else None)  # type: ignore[misc]
+                yield x.buffer, Clone({outer: of(outer) + r}).index(unmask(x.index))

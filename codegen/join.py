@@ -17,25 +17,8 @@ from typing import Final
 from .analysis import dominating_bytes, indices, operands, statements
 from .clone import Clone
 from .combine import wide_type
-from .index import Index, Var, of, substitute, unmask
-from .loops import (
-    Accumulator,
-    Advance,
-    Apply,
-    Buffer,
-    Check,
-    Const,
-    Contract,
-    IndexValue,
-    InRange,
-    Kernel,
-    Load,
-    Reduce,
-    Result,
-    Stmt,
-    Store,
-    Update,
-)
+from .index import Index, Var, of, unmask
+from .loops import Accumulator, Buffer, Check, Contract, Kernel, Load, Reduce, Result, Stmt, Store, Update
 
 MOST: Final = 4  # results of a joint reduction: of each, a row keeps `loops.UNROLL` vectors in registers
 
@@ -68,12 +51,10 @@ class _Joined(Clone):
         self.reduces.update((id(s), joint) for s in members)
         return joint
 
-    def _leaf(
-        self, s: Const | Load | Apply | IndexValue | InRange | Check | Result | Advance
-    ) -> Const | Load | Apply | IndexValue | InRange | Check | Result | Advance:
-        new = super()._leaf(s)
-        if isinstance(s, Result) and isinstance(new, Result):
-            new.k += self.first.get(id(s.reduce), 0)
+    def statement(self, s: Stmt) -> Stmt:
+        if not isinstance(s, Result) or id(s.reduce) not in self.first:
+            return super().statement(s)
+        new = self.new[id(s)] = Result(s.type, self.reduces[id(s.reduce)], s.k + self.first[id(s.reduce)])
         return new
 
 
@@ -185,4 +166,4 @@ def _read(s: Reduce, places: dict[Var, Index]) -> Iterator[tuple[Buffer, Index]]
     """What a reduction loads, and where, once its variables are renamed."""
     for x in s.body:
         if isinstance(x, Load):
-            yield x.buffer, substitute(unmask(x.index), lambda a: places.get(a) if isinstance(a, Var) else None)
+            yield x.buffer, Clone(places).index(unmask(x.index))
