@@ -2,15 +2,16 @@
 
 * `segments`: one body over many arrays (the parameters of a model). The range runs over all segments one after
   another; each is called with its own pointers and parameters.
-* `strips`: kernels that follow one another over the same range, where what is passed on is read at the place it is
-  written. For a strip of the range at a time each kernel runs in turn; what only they need lives in scratch memory of
-  one strip, in cache, and never becomes an array.
+* `strips`: kernels that go through the same range, one after another for a strip of it at a time. What is passed on is
+  read at the place it is written; if only they need it, it lives in scratch memory of one strip, in cache, and never
+  becomes an array. Where a kernel's range is a multiple of the shortest, each turn of that is as many of its own.
 
 A composed kernel's table is its `frame`: words that are fixed, and the pointers it is given at `slots`.
 
     segments:  kernel, n, pointers each, parameters each, n + 1 starts, n tables of pointers
     strips:    n, length of a strip, number of the scratch entry, then for each kernel: its address, how many pointers,
-               its first parameter, and two words a pointer: address and 0, or offset in scratch and bytes an element
+               its first parameter, its turns for one of the range, and two words a pointer: address and 0, or offset in
+               scratch and bytes an element
 """
 
 from __future__ import annotations
@@ -113,7 +114,11 @@ kernel:
   %at.first = getelementptr i64, ptr %p, i64 2
   %first = load i64, ptr %at.first
   %its = getelementptr i64, ptr %params, i64 %first
-  %words = getelementptr i64, ptr %p, i64 3
+  %at.turns = getelementptr i64, ptr %p, i64 3
+  %turns = load i64, ptr %at.turns
+  %b.its = mul i64 %b, %turns
+  %e.its = mul i64 %e, %turns
+  %words = getelementptr i64, ptr %p, i64 4
   br label %fill
 fill:
   %i = phi i64 [0, %kernel], [%i.next, %fill]
@@ -134,7 +139,7 @@ fill:
   %filling = icmp ult i64 %i.next, %count
   br i1 %filling, label %fill, label %call
 call:
-  call void %address(ptr %local, ptr %its, i64 %b, i64 %e, ptr %status)
+  call void %address(ptr %local, ptr %its, i64 %b.its, i64 %e.its, ptr %status)
   %size = mul i64 %count, 2
   %p.next = getelementptr i64, ptr %words, i64 %size
   %j.next = add i64 %j, 1
@@ -194,10 +199,11 @@ def segments(parts: Sequence[Compiled], t: Target) -> Composed:
     return _composed(_functions(t)[0], starts[-1], 0, frame, list(range(len(head), len(frame))), parts)
 
 
-def strips(parts: Sequence[Compiled], passed: Sequence[Sequence[int | None]], sizes: Sequence[int], t: Target
-           ) -> Composed:  # fmt: skip
+def strips(parts: Sequence[Compiled], passed: Sequence[Sequence[int | None]], sizes: Sequence[int], length: int,
+           t: Target) -> Composed:  # fmt: skip
     """The kernels in turn, strip by strip. `passed[k][i]`: the number of the value that pointer i of part k is, if that
-    lives in a strip; value v has `sizes[v]` bytes an element. The other pointers are the arrays, in order."""
+    lives in a strip; value v has `sizes[v]` bytes an element. The other pointers are the arrays, in order. `length`:
+    turns of the shortest range in a strip; 0: as many as what is passed on leaves room for."""
     last = {v: k for k, mine in enumerate(passed) for v in mine if v is not None}
     units: dict[int, int] = {}  # where a value lies, in elements of a strip times bytes before it
     free: dict[int, list[int]] = {}
@@ -212,16 +218,17 @@ def strips(parts: Sequence[Compiled], passed: Sequence[Sequence[int | None]], si
                 units[v] = waiting.pop()
         for v in dict.fromkeys(v for v in mine if v is not None and last[v] == k):
             free[sizes[v]].append(units[v])
-    length = max(min(STRIP_BYTES // max(total, 1) // LEAST * LEAST, STRIP), LEAST)
+    length = length or max(min(STRIP_BYTES // max(total, 1) // LEAST * LEAST, STRIP), LEAST)
+    outer = min(p.functions[0].outer for p in parts)
     frame = [len(parts), length, 0]
     slots = []
     first = 0
     for part, mine in zip(parts, passed, strict=True):
-        frame += [part.functions[0].address, len(mine), first]
+        frame += [part.functions[0].address, len(mine), first, part.functions[0].outer // outer]
         first += len(part.kernel.params)
         for v in mine:
             if v is None:
                 slots.append(len(frame))
             frame += [0, 0] if v is None else [units[v] * length, sizes[v]]
     frame[2] = len(frame)
-    return _composed(_functions(t)[1], parts[0].functions[0].outer, total * length, frame, slots, parts)
+    return _composed(_functions(t)[1], outer, total * length, frame, slots, parts)

@@ -39,6 +39,7 @@ from .loops import BLOCK, Accumulator, Buffer, Check, Load, Loop, Reduce, Stmt, 
 from .memory import store_vector
 from .running import Running
 from .scalar import B1
+from .split import span, streaming
 from .target import Target
 from .vectorize import lanes_for
 
@@ -47,7 +48,7 @@ STACK: Final = 128 << 10  # bytes that the sums and slots of a tile may take
 ROWS: Final = 8  # rows added at once, of a small body
 SIZE: Final = 16  # statements in the copies of a body for several rows
 AHEAD: Final = 2 * ROWS  # rows after which memory is fetched: each is another page, where no prefetcher goes by itself
-LEAST: Final = 2 * BLOCK  # rows from which tiles pay
+LEAST: Final = BLOCK  # rows from which tiles pay; so few are written out if they are walked down but once
 NEAR: Final = 64 << 10  # bytes of rows that are walked down column by column, for a cache holds them
 WIDE: Final = 8  # vectors from which a row is wide
 NARROW: Final = 8 << 10  # bytes of a row up to which threads share the rows
@@ -61,7 +62,9 @@ def is_tiled(loop: Loop, target: Target) -> bool:
     wide = loop.var.extent >= WIDE * target.vector_bytes // 4
     if not wide or lanes_for(loop, target) == 1 or not _reduces_rows(loop):
         return False
-    return any(_span(x, r) > NEAR for r in loop.body if isinstance(r, Reduce) for x in r.body if isinstance(x, Load))
+    if streaming(loop):
+        return True
+    return any(span(x, r) > NEAR for r in loop.body if isinstance(r, Reduce) for x in r.body if isinstance(x, Load))
 
 
 def column_units(s: Stmt) -> Units | None:
@@ -110,13 +113,7 @@ def _reads_rows(r: Reduce, loop: Loop) -> bool:
 def far(r: Reduce, target: Target) -> list[Load]:
     """The loads of a reduction whose rows, from the first to the last, no cache holds."""
 
-    return [x for x in r.body if isinstance(x, Load) and target.cache_bytes < 2 * _span(x, r)]
-
-
-def _span(x: Load, r: Reduce) -> int:
-    """The bytes from a reduction's first row to its last."""
-    e = unmask(x.index)
-    return sum(abs(e.coefficient(v)) * v.extent for v in r.vars) * x.type.bytes
+    return [x for x in r.body if isinstance(x, Load) and target.cache_bytes < 2 * span(x, r)]
 
 
 def _height(r: Reduce) -> int:

@@ -14,6 +14,7 @@ there an absent term would show in the tree.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -53,6 +54,7 @@ STATEMENTS = 600  # statements that a reduction or a body of phases may grow to
 PHASES = 4  # steps up to which a loop is split into its phases
 PIECES = 3  # pieces that a loop is cut into at every cut; with more, only the largest is freed of its masks
 LATE = 16  # stores of a body that wait for its end
+FAR = 4 << 10  # bytes from the first to the last of rows from which they are not walked down twice
 MIN_SCALAR = 4  # extent that the piece without masks of a loop around others has at least
 
 
@@ -94,11 +96,27 @@ def _is_small(s: Reduce) -> bool:
     return s.tree == "column" and all(is_leaf(x) and not isinstance(x, (Store, Update, Check)) for x in s.body)
 
 
+def streaming(s: Loop) -> set[Reduce]:
+    """The reductions of a loop over columns if several walk down the same rows: a tile of columns at a time
+    (`codegen.emit_columns`), these are read from memory as they lie, and then again from cache."""
+    found = [r for r in s.body if isinstance(r, Reduce) and r.tree == "column" and len(r.vars) == 1]
+    rows = Counter(
+        b for r in found for b in {x.buffer for x in r.body if isinstance(x, Load) and span(x, r) >= FAR}
+    )  # fmt: skip
+    return set(found) if any(n > 1 for n in rows.values()) else set()
+
+
 def _is_short(s: Loop) -> bool:
     """Whether a loop inside others is written out: then the one around it can be the vector."""
     if s.carries or s.var.extent > PHASES or not _movable(s.body) or s.var.extent * _size(s.body) > STATEMENTS:
         return False
     return all(is_leaf(x) or (isinstance(x, Loop) and _is_short(x)) for x in s.body)
+
+
+def span(x: Load, r: Reduce) -> int:
+    """The bytes from a reduction's first row to its last."""
+    e = unmask(x.index)
+    return sum(abs(e.coefficient(v)) * v.extent for v in r.vars) * x.type.bytes
 
 
 def _movable(body: Sequence[Stmt]) -> bool:
@@ -158,7 +176,7 @@ class _Split(Fold):
 
 class _Phases(_Split):
     def place(self, s: Stmt) -> None:
-        if isinstance(s, Reduce) and _is_small(s):
+        if isinstance(s, Reduce) and _is_small(s) and s not in self.streaming:
             self.write_out(s)
         elif isinstance(s, Result) and (id(s.reduce), s.k) in self.written:
             self.new[id(s)] = self.written[id(s.reduce), s.k]
@@ -168,6 +186,7 @@ class _Phases(_Split):
     def __init__(self, inner: bool) -> None:
         super().__init__(inner)
         self.written: dict[tuple[int, int], Value] = {}
+        self.streaming: set[Reduce] = set()
 
     def write_out(self, s: Reduce) -> None:
         """Blocks, each a chain in row-major order; its first element is added to -0.0, which changes nothing."""
@@ -192,6 +211,7 @@ class _Phases(_Split):
             for k in range(s.var.extent):
                 self.at(s, constant(k))
             return
+        self.streaming |= streaming(s)
         step = self.step(s)
         extent = s.var.extent
         if step == 1 or (not self.inner and extent % step):

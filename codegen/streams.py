@@ -6,11 +6,13 @@ from functools import lru_cache
 
 from .analysis import is_leaf, statements
 from .generic import generic
-from .index import of, unmask
+from .index import Index, of, unmask
 from .loops import Buffer, Check, Contract, Kernel, Load, Loop, Reduce, Store, Update
+from .parts import parts
 from .ranges import range_of
 from .split import prepare
 from .text import canonical
+from .vectorize import hidden
 
 
 def body(kernel: Kernel) -> str | None:
@@ -71,3 +73,24 @@ def streamed(kernel: Kernel) -> tuple[int, tuple[bool, ...]] | None:
         if isinstance(s, (Load, Store)):
             places[s.buffer] = places.get(s.buffer, True) and unmask(s.index) == of(loop.var)
     return whole.var.extent, tuple(places.get(b, False) for b in shared.buffers)
+
+
+def walked(kernel: Kernel) -> tuple[int, list[int]] | None:
+    """The turns of the one loop of a kernel that needs no memory of its own, and the numbers of the arrays of which it
+    reads an equal share in each turn, in order; None for other kernels."""
+    if kernel.scratch or kernel.partials or len(parts(kernel)) > 1:
+        return None
+    prepared = prepare(kernel)
+    loop = range_of(prepared)
+    if not isinstance(loop, Loop) or not all(s is loop or is_leaf(s) for s in prepared.body):
+        return None
+    shares: dict[Buffer, bool] = {}
+    for s in statements(prepared.body):
+        if isinstance(s, Contract):
+            return None
+        if isinstance(s, Load):
+            share = s.index.coefficient(loop.var)
+            lo, hi = (s.index + Index({loop.var: -share})).bounds if share else (0, 0)
+            alike = share * loop.var.extent == s.buffer.size and lo >= 0 and hi < share
+            shares[s.buffer] = shares.get(s.buffer, True) and alike and not hidden(s.index, loop.var)
+    return loop.var.extent, [i for i, b in enumerate(kernel.buffers) if shares.get(b, False)]

@@ -15,11 +15,11 @@ ROOT = Path(__file__).parent.parent
 BUDGETS = {  # lines of code
     "codegen": 10200,
     "tinyad/autodiff": 1050,
-    "tinyad/schedule": 1650,
+    "tinyad/schedule": 1750,
     "tinyad/lower": 1080,
     "tinyad/functions": 2700,
     "tinyad/registry": 2100,
-    "tinyad": 13500,
+    "tinyad": 13600,
 }
 
 

@@ -163,11 +163,12 @@ def _wanted(step: Step, jit: Any, target: Any) -> list[Any]:
     """What is to be compiled for a step."""
     out = []
     in_place = {new for new, _ in step.replaces}  # in cache, since it has been read there
+    least = 1 if step.parts and not step.length else jit.LEAST
     for k, part in enumerate(step.kernels):
         assert part.lowered is not None
         kept = [i for i, v in enumerate(step.passed[k]) if v is not None] if step.passed else []
         kept += [i for i, (place, _) in enumerate(part.arguments) if place in in_place]
-        out.append(jit.Wanted(_chosen(part.lowered.kernel, target), 1 if step.parts else jit.LEAST, tuple(kept)))
+        out.append(jit.Wanted(_chosen(part.lowered.kernel, target), least, tuple(kept)))
     return out
 
 
@@ -175,7 +176,9 @@ def _composed(step: Step, parts: Sequence[Any], target: Any) -> Any:
     """The codes of a step's kernels as one."""
     from codegen import compose
 
-    return compose.strips(parts, step.passed, step.sizes, target) if step.passed else compose.segments(parts, target)
+    if not step.passed:
+        return compose.segments(parts, target)
+    return compose.strips(parts, step.passed, step.sizes, step.length, target)
 
 
 def _chosen(kernel: Any, target: Any) -> Any:

@@ -1,6 +1,6 @@
 """Steps of a plan that become one.
 
-Two ways, both of kernels without scratch memory that go through a range of elements or rows:
+Three ways, all of kernels without scratch memory that go through a range of elements or rows:
 
 * Equal bodies over different arrays, none of which needs another's result, are one kernel over a table of segments:
   the update of all parameters of a model. Steps are alike if as many steps at most follow them until the end, so
@@ -8,24 +8,29 @@ Two ways, both of kernels without scratch memory that go through a range of elem
 * Elementwise kernels that follow one another over the same range run strip by strip, if one passes something on to
   another and nobody else needs it: what is passed on then stays in cache. This is what becomes of a chain longer than
   one kernel may be.
+* Kernels that read an array which no cache holds from end to end, and need nothing of each other, run strip by strip:
+  each strip is read from memory once. So rows and columns of one array are summed up side by side.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from .step import Step
+from .tails import FAR
 
 MOST: Final = 64  # kernels in one composed of strips
+SLAB: Final = 1 << 19  # bytes of an array in a strip, which must still be in the second cache for the next kernel
+TURNS: Final = 16  # turns of the shortest range at least, so that threads have their shares
 
 
 def compose(steps: Sequence[Step], results: Collection[int], item_sizes: Sequence[int]) -> list[Step]:
     """The steps with those joined that can be. `results`: places that outlive the plan."""
     if len(steps) < 2:
         return list(steps)
-    return _in_strips(_in_segments(steps), results, item_sizes)
+    return _in_strips(_side_by_side(_in_segments(steps), item_sizes), results, item_sizes)
 
 
 def _written(step: Step) -> list[int]:
@@ -122,6 +127,44 @@ def _segments(parts: Sequence[Step]) -> Step:
     )
 
 
+# side by side -------------------------------------------------------------------------------------------------------
+def _side_by_side(steps: Sequence[Step], item_sizes: Sequence[int]) -> list[Step]:
+    """Kernels that read the same far memory share by share, and nothing of each other, as one."""
+    walks = {i: found for i, step in enumerate(steps) if (found := _walk(step, item_sizes)) is not None}
+    written = {p: i for i, step in enumerate(steps) for p in _written(step)}  # last
+    apart = dict(enumerate(steps))
+    for i, (least, places) in walks.items():
+        members = [i] if i in apart else []
+        for j, (turns, others) in walks.items():
+            if j <= i or j not in apart or any(written.get(p, -1) >= i for p in _read(steps[j])):
+                continue
+            shortest = min(turns, least)
+            both = [size for p, size in places.items() if p in others]
+            if both and max(both) <= SLAB * shortest >= SLAB * TURNS and turns % shortest == least % shortest == 0:
+                members.append(j)
+                least = shortest
+        if len(members) > 1:
+            members.sort(key=lambda j: -walks[j][0])  # first the one that reads memory most nearly line after line
+            length = max(SLAB * least // max(places.values()), 1)
+            joined = _joined([steps[j] for j in members], {}, (), length)
+            apart = {j: joined if j == i else step for j, step in apart.items() if j == i or j not in members}
+    return list(apart.values())
+
+
+def _walk(step: Step, item_sizes: Sequence[int]) -> tuple[int, dict[int, int]] | None:
+    """The turns of a kernel's loop, and with their bytes those places that each reads a share of and no cache holds."""
+    from codegen.streams import walked
+
+    if step.lowered is None or step.group is None or step.group.heavy is not None:
+        return None
+    places = [p for p, _ in step.arguments]
+    sizes = [b.size * item_sizes[p] for p, b in zip(places, step.lowered.kernel.buffers, strict=True)]
+    if max(sizes, default=0) < FAR or (found := walked(step.lowered.kernel)) is None:
+        return None
+    turns, shares = found
+    return turns, {places[k]: sizes[k] for k in shares if sizes[k] >= FAR and not step.arguments[k][1]}
+
+
 # strips -------------------------------------------------------------------------------------------------------------
 def _in_strips(steps: Sequence[Step], results: Collection[int], item_sizes: Sequence[int]) -> list[Step]:
     """Runs of elementwise kernels over one range, joined where they pass something on."""
@@ -153,7 +196,7 @@ def _in_strips(steps: Sequence[Step], results: Collection[int], item_sizes: Sequ
         end = i + len(run)
         inner = _passed(run, {p for step, _ in run for p in _written(step) if last[p] < end} - set(results))
         if inner:
-            out.append(_strips([step for step, _ in run], inner, item_sizes))
+            out.append(_joined([step for step, _ in run], inner, [item_sizes[p] for p in inner]))
         else:
             run = run[:1]
             out.append(steps[i])
@@ -173,7 +216,8 @@ def _passed(run: Sequence[tuple[Step, tuple[bool, ...]]], ending: Collection[int
     return {p: k for k, p in enumerate(places)}
 
 
-def _strips(parts: Sequence[Step], inner: dict[int, int], item_sizes: Sequence[int]) -> Step:
+def _joined(parts: Sequence[Step], inner: Mapping[int, int], sizes: Sequence[int], length: int = 0) -> Step:
+    """The steps strip by strip. `inner`: numbers of the places that become no array, of so many bytes an element."""
     return Step(
         f"strips_of_{len(parts)}",
         tuple([n for s in parts for p, n in zip(_written(s), s.sinks, strict=True) if p not in inner]),
@@ -181,5 +225,6 @@ def _strips(parts: Sequence[Step], inner: dict[int, int], item_sizes: Sequence[i
         parameters=tuple([i for s in parts for i in s.parameters]),
         parts=tuple(parts),
         passed=tuple([tuple([inner.get(p) for p, _ in s.arguments]) for s in parts]),
-        sizes=tuple([item_sizes[p] for p in inner]),
+        sizes=tuple(sizes),
+        length=length,
     )

@@ -12,7 +12,7 @@ A *use* says where a node's value is needed: the group, the reduction around it 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final
@@ -70,8 +70,9 @@ class Partition:
 class _Partitioner:
     """The state of one backwards walk."""
 
-    def __init__(self, order: Sequence[Node], roots: Iterable[Node], fuse: bool) -> None:
+    def __init__(self, order: Sequence[Node], roots: Iterable[Node], parts: Mapping[int, Node], fuse: bool) -> None:
         self.order = order
+        self.parts = parts
         self.fuse = fuse
         self.place = {id(n): i for i, n in enumerate(order)}
         self.uses: dict[int, dict[Use, None]] = {id(n): {} for n in order}
@@ -157,14 +158,29 @@ class _Partitioner:
                 self.reasons[id(n)] = reason
                 self._store(n)
         groups = [g for g in self.groups if g.merged is None]
-        partial = share_rows(groups, self.uses, self.order, self.stored) if self.fuse else {}
-        for key, p in partial.items():
+        shared = share_rows(groups, self.uses, self.order, self.stored, self.parts) if self.fuse else {}
+        for key, p in shared.items():
             self.stored[id(p)] = p
             reason = self.reasons.get(key, "inside")
             self.reasons[key] = f"{reason}; summed {BLOCK} rows at a time by the kernel that has them"
         decided = Decided(self.uses, self.contractions, self.scratch, self.stored, self.forced, self.reasons)
         order = nested(in_order(groups), decided)
+        partial = {**(self._given(groups) if self.fuse else {}), **shared}
         return Partition(order, self.stored, self.views, self.contractions, self.scratch, partial, self.reasons)
+
+    def _given(self, groups: Iterable[Group]) -> dict[int, Node]:
+        """The reductions of which blocks are stored anyway, by groups that need not wait for theirs."""
+        writers = {id(s.node): g for g in groups for s in g.sinks}
+        out = {}
+        for g in groups:
+            for n, _ in g.passes:
+                parts = self.parts.get(id(n))
+                writer = writers.get(id(parts), g)
+                if parts is not None and writer is not g and not reaches(g, writer):
+                    out[id(n)] = parts
+                    self.reasons[id(n)] += "; added up from its blocks, which are stored"
+                    writer.readers.add(g)
+        return out
 
     def _why_stored(self, n: Node) -> str | None:
         """The reason to store `n`, or None to compute it where it is needed."""
@@ -544,6 +560,9 @@ def strip(order: Sequence[Node]) -> int:
     return CAP // period * period if period <= CAP // 2 else CAP
 
 
-def partition(order: Sequence[Node], roots: Iterable[Node], fuse: bool = True) -> Partition:
-    """Decides what of the canonical graph `order` (sources first) is stored and which kernel computes it."""
-    return _Partitioner(order, roots, fuse).run()
+def partition(order: Sequence[Node], roots: Iterable[Node], parts: Mapping[int, Node], fuse: bool) -> Partition:
+    """Decides what of the canonical graph `order` (sources first) is stored and which kernel computes it.
+
+    `parts`: sums over blocks of rows that there are in the graph, by the reductions that may add them up.
+    """
+    return _Partitioner(order, roots, parts, fuse).run()

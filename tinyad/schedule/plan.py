@@ -21,6 +21,7 @@ from ..lower import Recall
 from ..sites import line_of
 from .compose import compose
 from .group import Group
+from .moments import one_pass
 from .partition import Partition, partition
 from .step import Step
 
@@ -91,7 +92,10 @@ class Plan:
         for n in dict.fromkeys(n for part in step.kernels if part.group for n in part.group.shared):
             value = f"%{self.number_of[id(n)]} {_type(n)}"
             out.append(f"fused: what reads {value} at the same place; {n.size * n.dtype.itemsize} bytes read once")
-        if step.passed:
+        if step.length:
+            turns = f"{step.length} turn{'s' if step.length > 1 else ''}"
+            out.append(f"strips: {len(step.parts)} kernels in turn, {turns} each; what both read is read once")
+        elif step.passed:
             passed = len({v for mine in step.passed for v in mine if v is not None})
             out.append(f"strips: {len(step.parts)} kernels in turn; {passed} values passed on in cache, never stored")
         elif step.parts:
@@ -151,10 +155,10 @@ def plan_for(c: Canonical, fuse: bool = True, donated: frozenset[int] = frozense
 @uncollected
 def make_plan(c: Canonical, fuse: bool = True, donated: frozenset[int] = frozenset()) -> Plan:
     """Partition, lowering, order and lifetimes for a canonical graph."""
-    nodes = rebuild(c)
+    nodes, parts = one_pass(rebuild(c))
     roots = [nodes[i] for i in c.roots]
     order = toposort(roots)
-    decided = partition(order, roots, fuse)
+    decided = partition(order, roots, parts, fuse)
     number_of: dict[int, int] = {}
     for i, n in enumerate(nodes):
         number_of.setdefault(id(n), i)
@@ -171,8 +175,9 @@ def make_plan(c: Canonical, fuse: bool = True, donated: frozenset[int] = frozens
             place_of[id(n)] = len(places)
             places.append((n.shape, n.dtype))
     for n in decided.partial.values():
-        place_of[id(n)] = len(places)
-        places.append((n.shape, n.dtype))
+        if id(n) not in place_of:
+            place_of[id(n)] = len(places)
+            places.append((n.shape, n.dtype))
     results = []
     for n in roots:
         base = n

@@ -20,7 +20,8 @@ class Step:
     `allocates`: places that get memory before the step; `releases`: places nothing reads after it; `replaces`: places
     that take the memory of one of the latter instead, of the same size, (new, old).
     `passed`: for parts that run strip by strip, for each pointer of each the number of a value that never becomes an
-    array, or None; such a value has `sizes[number]` bytes an element.
+    array, or None; such a value has `sizes[number]` bytes an element. `length`: turns of the shortest of their ranges
+    in a strip; 0: as many as what is passed leaves room for.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Step:
     parts: "tuple[Step, ...]" = ()
     passed: tuple[tuple[int | None, ...], ...] = ()
     sizes: tuple[int, ...] = ()
+    length: int = 0
 
     @property
     def kernels(self) -> "tuple[Step, ...]":
@@ -97,13 +99,16 @@ class Step:
         from codegen.cost import touched
 
         total = 0
+        counted: set[int] = set()  # what the kernels of a strip all read is read once
         for k, part in enumerate(self.kernels):
             assert part.lowered is not None
             kernel = part.lowered.kernel
             elements = touched(kernel)
             for i, b in enumerate(kernel.buffers):
-                if b.role == role and not (self.passed and self.passed[k][i] is not None):
+                inside = self.passed and self.passed[k][i] is not None
+                if b.role == role and not inside and part.arguments[i][0] not in counted:
                     total += elements[b] * b.type.bytes
+                    counted |= {part.arguments[i][0]} if self.length else set()
         return total
 
     @property

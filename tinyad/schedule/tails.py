@@ -12,7 +12,7 @@ whether the two kernels go through the rows alike.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,9 +59,16 @@ def columns_of(p: Node) -> tuple[int, ...]:
 
 
 def share_rows(
-    groups: Iterable[Group], uses: dict[int, dict[Use, None]], order: Iterable[Node], stored: dict[int, Node]
+    groups: Iterable[Group],
+    uses: dict[int, dict[Use, None]],
+    order: Iterable[Node],
+    stored: dict[int, Node],
+    parts: Mapping[int, Node],
 ) -> dict[int, Node]:
-    """Gives rows to sum up to the kernels that have them. The partial sums, by what they are the parts of."""
+    """Gives rows to sum up to the kernels that have them. The partial sums, by what they are the parts of.
+
+    `parts`: those that there are already.
+    """
     loaded = [n for n in order if n.op is Op.BUFFER or id(n) in stored]
     writer = {id(s.node): (g.find(), s.position) for g in groups for s in g.sinks if s.target.into is s.node}
     partial: dict[int, Node] = {}
@@ -71,7 +78,9 @@ def share_rows(
         first = _first(h, uses)
         sums = [p for n in first if (p := blocked(n)) is not None]
         reads = _reads(h, first, uses, loaded)
-        if reads is None or not sums or len(sums) < len(first):
+        if reads is None or not sums or len(sums) < len(first) or any(id(n) in parts for n in first):
+            continue
+        if _reads_again(h, reads, first, uses):
             continue
         rows = _rows(first)
         others = _candidates(h, reads, uses, writer)
@@ -109,6 +118,13 @@ def _reads(
                     return None
                 out.append(Read(n, current(u.position), n.size == largest))
     return out
+
+
+def _reads_again(h: Group, reads: list[Read], sums: list[Node], uses: dict[int, dict[Use, None]]) -> bool:
+    """Whether `h` needs what its sums read once more, and a cache holds it: then little is spared."""
+    large = [r.node for r in reads if r.large]
+    others = [any(u.group.find() is h and u.context not in sums for u in uses[id(n)]) for n in large]
+    return bool(large) and all(others) and sum(n.size * n.dtype.itemsize for n in set(large)) < FAR
 
 
 def _rows(sums: list[Node]) -> tuple[int, ...]:
