@@ -46,7 +46,7 @@ from .vectorize import lanes_for
 TILE: Final = 8192  # bytes of a row in a tile: two pages
 STACK: Final = 128 << 10  # bytes that the sums and slots of a tile may take
 ROWS: Final = 8  # rows added at once, of a small body
-SIZE: Final = 16  # statements in the copies of a body for several rows
+SIZE: Final = 32  # statements in the copies of a body for several rows
 AHEAD: Final = 2 * ROWS  # rows after which memory is fetched: each is another page, where no prefetcher goes by itself
 LEAST: Final = BLOCK  # rows from which tiles pay; so few are written out if they are walked down but once
 NEAR: Final = 64 << 10  # bytes of rows that are walked down column by column, for a cache holds them
