@@ -1,8 +1,9 @@
 """Fetching memory before it is read, where hardware does not: it goes ahead of the reads it sees, line after line.
 
 Of rows that are gone through several times only the first pass reads memory, which would wait while the others compute
-on what is in cache: so while the passes go over one row they fetch the next, each a share. What jumps from page to
-page is fetched some steps ahead. Only time depends on this.
+on what is in cache: so while the passes go over one row they fetch the next, each a share; and while one matrix product
+of many is computed, its tiles fetch the factors of the next. What jumps from page to page is fetched some steps ahead.
+Only time depends on this.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from . import address
-from .builder import ty
+from .builder import I64, Val, const, ty
 from .frame import Frame
 from .index import Index, Var, floordiv, of, substitute
 from .loops import Buffer, Load, Loop, Reduce, Stmt
@@ -20,6 +21,7 @@ from .vectorize import hidden
 LINE: Final = 64
 LEAST: Final = 1 << 10  # bytes of a row from which fetching it pays,
 MOST: Final = 1 << 17  # and of all rows that are fetched: a part of the second cache
+FACTOR: Final = 1 << 14  # bytes of a factor from which fetching it pays: hardware goes ahead of smaller ones
 
 Fetch = tuple[Buffer, Index]
 
@@ -68,6 +70,32 @@ def _is_row(x: Load, row: Var, inner: Var) -> bool:
     e = x.index
     plain = x.mask is None and not e.data() and not hidden(e, row) and not hidden(e, inner)
     return plain and x.buffer.role == "in" and e.coefficient(inner) == 1 and bool(e.coefficient(row))
+
+
+def shares(body: Sequence[Stmt], own: Sequence[Var]) -> list[tuple[Load, Var]]:
+    """The loads of a factor, a function of its `own` variables, that in each turn of a loop around read the next share
+    of an array; and that loop's variable."""
+    out = []
+    for x in body:
+        if not isinstance(x, Load) or x.mask is not None or x.index.data():
+            continue
+        around = [v for v in x.index.variables() if v not in own]
+        if len(around) == 1 and not hidden(x.index, around[0]):
+            share = x.index.coefficient(around[0])
+            low, high = (x.index + Index({around[0]: -share})).bounds
+            if low >= 0 and high < share and FACTOR <= share * x.type.bytes <= MOST:
+                out.append((x, around[0]))
+    return out
+
+
+def share(f: Frame, x: Load, around: Var, part: Val, parts: int) -> None:
+    """Fetches one of so many parts of what a load will read in the next turn of the loop `around`."""
+    e = Index({around: x.index.coefficient(around)}, x.index.coefficient(around))
+    size = -(-x.index.coefficient(around) * x.type.bytes // (LINE * parts)) * LINE
+    start = address.pointer(f, x.buffer, e, ty("i", 8 * x.buffer.type.bytes))
+    start = f.b.gep(ty("i", 8), start, f.b.binary("mul", part, const(I64, size)))
+    for line in range(0, size, LINE):
+        f.b.prefetch(f.b.gep(ty("i", 8), start, const(I64, line)))
 
 
 def fetch(f: Frame, s: Stmt) -> None:

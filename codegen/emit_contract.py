@@ -27,6 +27,7 @@ from dataclasses import replace
 from functools import partial
 
 from . import address, domain
+from .ahead import share, shares
 from .builder import I64, Val, const, ty
 from .combine import identity, wide_type
 from .epilogue import Tile, finish_sums, is_short, run_epilogue
@@ -81,6 +82,7 @@ class _Nest:
             self.column_panels = f.kept_areas["panels", s]
         else:
             self.row_panels, self.column_panels, self.tiles = f.areas(p.parts)
+        self.shares = [x for side in (self.rows, self.columns) for x in shares(side.body, (side.var, self.k))]
         self.conditions = domain.cuts(c.domain, c.rows, c.columns, c.k)
         self.part: _Running | None = None
         if c.part is not None:
@@ -175,6 +177,7 @@ class _Nest:
                 self._sums(tile, panels, (first, start), k, needed)
                 run_epilogue(f, self.c.ending, Tile(tile, p.nr, p.lanes, first, start), (m, end), at)
                 return carried
+            self._ahead(n[0], at, i[0], m)
             sums = self._chain(panels, (first, start), k[0], needed, self.zeros)
 
             def part() -> None:
@@ -190,6 +193,17 @@ class _Nest:
             return carried
 
         f.loop(*n, p.nr, [], across, "panel")
+
+    def _ahead(self, n0: Val, n: Val, m0: Val, m: Val) -> None:
+        """Fetches what falls to a tile of the factors of the next turn of a loop around."""
+        b, p = self.f.b, self.p
+        if self.shares and p.blocks == 1 and p.nb >= self.columns.var.extent and p.mc >= self.rows.var.extent:
+            down = -(-self.rows.var.extent // p.mr)
+            panel = b.binary("udiv", b.binary("sub", n, n0), const(I64, p.nr))
+            row = b.binary("udiv", b.binary("sub", m, m0), const(I64, p.mr))
+            number = b.binary("add", b.binary("mul", panel, const(I64, down)), row)
+            for x, around in self.shares:
+                share(self.f, x, around, number, down * -(-self.columns.var.extent // p.nr))
 
     def _inside(self, side: Side, at: Val) -> Val:
         """Where a tile that is not packed starts: so that all of it exists."""

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 BUDGETS = {  # lines of code
     "codegen": 10200,
     "tinyad/autodiff": 1050,
-    "tinyad/schedule": 1750,
+    "tinyad/schedule": 1800,
     "tinyad/lower": 1080,
     "tinyad/functions": 2700,
     "tinyad/registry": 2100,

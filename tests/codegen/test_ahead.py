@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from kernel_tools import buffer, compiled, execute, kernel
@@ -10,7 +12,7 @@ from codegen import jit
 from codegen.ahead import fetches
 from codegen.emit import emit
 from codegen.index import Var, of
-from codegen.loops import Accumulator, Apply, Kernel, Load, Loop, Reduce, Result, Stmt, Store
+from codegen.loops import Acc, Accumulator, Apply, Contract, Kernel, Load, Loop, Reduce, Result, Stmt, Store
 from codegen.scalar import F32
 
 
@@ -80,6 +82,29 @@ def test_rows_of_columns_are_fetched_where_no_cache_holds_them(rows: int) -> Non
     total = Result(F32, r)
     k = kernel([Loop(i, [r, total, Store(y, of(i), total)])], x, y)
     assert ("prefetch" in compiled(k).asm) == (rows == 8192)
+
+
+@pytest.mark.parametrize(("batch", "n", "shared", "fetching"), [
+    (64, 128, False, 2), (64, 128, True, 1), (64, 32, False, 0), (64, 512, False, 0), (1, 128, False, 0),
+])  # fmt: skip
+def test_products_fetch_the_factors_of_the_next(batch: int, n: int, shared: bool, fetching: int) -> None:
+    """A share for each of the tiles, so that all of what comes next is asked for once; a shared factor is there."""
+    size = batch * n * n
+    a, b, c = buffer(F32, size), buffer(F32, n * n if shared else size), buffer(F32, size, "out")
+    t, i, j, r = Var(batch, "t"), Var(n, "i"), Var(n, "j"), Var(n, "r")
+    x = Load(F32, a, of(t) * (n * n) + of(i) * n + of(r))
+    y = Load(F32, b, of(t) * (0 if shared else n * n) + of(r) * n + of(j))
+    acc = Acc(F32)
+    store = Store(c, of(t) * (n * n) + of(i) * n + of(j), acc)
+    k = kernel([Loop(t, [Contract((i,), (j,), (r,), [x], x, [y], y, acc, [store])])], a, b, c)
+    tiles = (n // 8) * (n // 32)
+    lines = len(re.findall("call void @llvm.prefetch", emit(k, jit.target("x86-64-v4"), "k")))
+    assert lines == fetching * -(-4 * n * n // (64 * tiles))
+    rng = np.random.default_rng(0)
+    x0, y0 = (rng.standard_normal((1 if s else batch, n, n)).astype(np.float32) for s in (False, shared))
+    out = np.zeros((batch, n, n), np.float32)
+    execute(k, x0, y0, out)
+    assert np.allclose(out, x0 @ y0, atol=1e-3)
 
 
 @pytest.mark.parametrize(("rows", "columns", "op", "halves"), [
