@@ -192,7 +192,7 @@ class _Verifier:
                 self.access(s.buffer, s.index, "update")
                 self.inside(s.buffer, s.index, "update")
                 self.writable(s.buffer, "update")
-                self.typed(s.value, s.buffer.type, "update")
+                self._added(s, s.buffer.type)
                 if s.op != "set":
                     self.readable(s.buffer, "update")
                 self.written.add(id(s.buffer))
@@ -265,7 +265,7 @@ class _Verifier:
 
     def _added(self, s: Accumulator | Update, type: Type) -> None:
         if s.factor is not None:
-            self.need(s.op == "sum" and type in (F32, F64), f"{s.op}: expected no factor of {type}")
+            self.need(s.op == "sum" and type in (F32, F64), f"{s.op} of {type}: expected no factor")
         for value in added(s):
             self.typed(value, type, s.op)
 
