@@ -19,7 +19,7 @@ Meaning that every emitter keeps
     and combined by the same binary counter.
   - ``tree="subtrees"``: as "column", but every element is a block by itself.
   A lane that has no element contributes -0.0. A sum of products (`Accumulator.factor`) adds each to its lane by a
-  fused multiply-add; on targets without it, where it would take the time of 20 operations, the product is rounded.
+  fused multiply-add; on targets without it, where sums would take 10 to 25 times as long, the product is rounded.
   ``prod`` uses the same trees with 1; ``max`` and ``min`` (nan propagates, -0 < +0) and every integer reduction may
   use any order. An empty reduction gives the identity (sum 0, prod 1, max -inf or the smallest integer, min +inf or
   the largest).

@@ -107,7 +107,7 @@ def test_every_target_rounds_once_if_it_can(tree: str, type: Type, target: str) 
 @pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3", "x86-64-v4"])
 @pytest.mark.parametrize("type", [F32, F64], ids=str)
 def test_hot_loops_multiply_and_add_in_one(type: Type, target: str) -> None:
-    """Or, without that instruction, in two: to compute it would take some twenty."""
+    """Or, without that instruction, in two."""
     name = "ps" if type is F32 else "pd"
     for k in (total(type, 1, 4096, "row"), each(type, 512, 512, "column"), each(type, 500, 4096, "column")):
         code = compiled(k, target)
