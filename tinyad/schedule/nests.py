@@ -248,10 +248,10 @@ class _Building:
                     return None
                 out.append((n, position))
             elif id(n) not in self.d.stored and n.src:
-                if n.op in REDUCE and position is not None:
-                    inner = [(Loop(m, True),) if i in n.arg and m > 1 else v
-                             for i, (m, v) in enumerate(zip(n.src[0].shape, position))]  # fmt: skip
-                    stack += [(s, tuple(inner)) for s in operands(n)]
+                if n.op in REDUCE:
+                    inner = position and tuple([(Loop(m, True),) if i in n.arg and m > 1 else v
+                             for i, (m, v) in enumerate(zip(n.src[0].shape, position))])  # fmt: skip
+                    stack += [(s, inner) for s in operands(n)]
                 else:
                     stack += zip(n.src, THROUGH.get(n.op, unknown)(n, position))
         return out
