@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from .index import Index, Var
 from .loops import (
+    Accumulator,
     Advance,
     Apply,
     Buffer,
@@ -64,14 +65,21 @@ def operands(s: Stmt) -> tuple[Value, ...]:
             return args
         case Check(value=value, mask=mask):
             return (value,) if mask is None else (value, mask)
-        case Store(value=value) | Update(value=value):
+        case Store(value=value):
             return (value,)
+        case Update() as update:
+            return added(update)
         case Reduce(accumulators=accumulators):
-            return tuple(a.value for a in accumulators)
+            return tuple(v for a in accumulators for v in added(a))
         case Contract(a=a, b=b):
             return (a, b)
         case Const() | IndexValue() | InRange() | Result() | Loop():
             return ()
+
+
+def added(s: Accumulator | Update) -> tuple[Value, ...]:
+    """What is added up: one value, or two whose product it is."""
+    return (s.value,) if s.factor is None else (s.value, s.factor)
 
 
 class Dependence:

@@ -318,6 +318,12 @@ class Builder:
             return fma(self, x, y, z)
         return self.intrinsic("fma", x.ty, x, y, z)
 
+    def muladd(self, x: Val, y: Val, z: Val) -> Val:
+        """x * y + z, rounded once where there is an instruction for it."""
+        if not self.module.has_fma:
+            return self.binary("fadd", self.binary("fmul", x, y), z)
+        return self.fma(x, y, z)
+
     def splat(self, x: Val, lanes: int) -> Val:
         """A scalar in every lane."""
         if lanes == 1:

@@ -79,7 +79,8 @@ class Clone:
             case Store():
                 return Store(self.buffer(s.buffer), self.index(s.index), self.value(s.value))
             case Update():
-                return Update(s.op, self.buffer(s.buffer), self.index(s.index), self.value(s.value))
+                where = self.buffer(s.buffer), self.index(s.index)
+                return Update(s.op, *where, self.value(s.value), self.optional(s.factor))
             case Contract():
                 return self.contract(s)
             case _:
@@ -118,9 +119,12 @@ class Clone:
 
     def _reduce(self, s: Reduce) -> Reduce:
         body = self.body(s.body)
-        accumulators = tuple(Accumulator(a.op, a.type, self.value(a.value)) for a in s.accumulators)
+        accumulators = tuple(map(self.accumulator, s.accumulators))
         new = self.reduces[id(s)] = Reduce(self.joined(s.vars), body, accumulators, s.tree)
         return new
+
+    def accumulator(self, a: Accumulator) -> Accumulator:
+        return Accumulator(a.op, a.type, self.value(a.value), self.optional(a.factor))
 
     def contract(self, s: Contract) -> Contract:
         a_body, b_body = self.body(s.a_body), self.body(s.b_body)

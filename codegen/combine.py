@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from .builder import Val, const, register_type
 from .frame import Frame
+from .loops import Accumulator, Update
 from .ops import emit_op
 from .scalar import F32, Type
 
@@ -28,6 +30,13 @@ def combine(f: Frame, op: str, type: Type, x: Val, y: Val) -> Val:
     name = (COMBINE_BOOL if type.kind == "b" else COMBINE)[op]
     t = wide_type(type)
     return emit_op(f.b, name, t, (t, t), (x, y))
+
+
+def accumulate(f: Frame, s: Accumulator | Update, type: Type, old: Val, values: Sequence[Val]) -> Val:
+    """`old` after one more element: what `analysis.added` says of `s`, in `values`."""
+    if len(values) == 1:
+        return combine(f, s.op, type, old, *values)
+    return emit_op(f.b, "muladd", type, (type, type, type), (*values, old))
 
 
 def identity(op: str, type: Type, lanes: int, empty: bool = False) -> Val:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from .analysis import Dependence, statements
+from .analysis import Dependence, added, statements
 from .index import Var
 from .loops import Advance, Apply, Buffer, Contract, Kernel, Load, Loop, Reduce, Stmt, Store, Update
 from .math import FUNCTIONS
@@ -35,13 +35,13 @@ def _count(body: Sequence[Stmt], function: int) -> int:
             case Apply():
                 total += function if s.op in FUNCTIONS else 1
             case Update():
-                total += 1
+                total += len(added(s))
             case Advance():
                 total += len(s.args)
             case Loop():
                 total += s.var.extent * _count(s.body, function)
             case Reduce():
-                total += _size(s.vars) * (_count(s.body, function) + len(s.accumulators))
+                total += _size(s.vars) * (_count(s.body, function) + sum(len(added(a)) for a in s.accumulators))
             case Contract():
                 m, n, k = _size(s.m), _size(s.n), _size(s.k)
                 a, b, last = (_count(body, function) for body in (s.a_body, s.b_body, s.epilogue))

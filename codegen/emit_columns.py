@@ -347,7 +347,7 @@ class _Counter:
             for row in rows:
                 with f.scope((self.r.vars[-1], row)):
                     f.run(self.r.body)
-                    state = running.add(state, [f.wide(f.values[acc.value]) for acc in self.r.accumulators])
+                    state = running.add(state)
                 if self.far:
                     with f.scope((self.r.vars[-1], f.b.binary("add", row, const(I64, AHEAD)))):
                         for x in self.far:

@@ -34,6 +34,7 @@ from .emit_reduce import groups, nest, row_lanes
 from .frame import Frame
 from .index import Atom, Index, Var, of, substitute, unmask
 from .loops import BLOCK, UNROLL, Check, Load, Loop, Reduce, Store, Update
+from .running import Running
 from .vectorize import hidden, is_lanewise
 
 LEAST_ROWS: Final = 8  # of the loop: fewer side by side are read as they are
@@ -191,15 +192,15 @@ class _Lanes:
 
         def add(at: Val) -> None:
             tile.given(at, self.r)
-            values = [tile.load(s, part, at) for s in self.sums]
+            running = Running(f, self.r.accumulators, f.lanes)
+            state = running.resume([tile.load(s, part, at) for s in self.sums])
             for place in places:
                 with f.scope((self.r.vars[-1], place)):
                     f.run(self.r.body)
-                    for i, s in enumerate(self.sums):
-                        values[i] = combine(f, s.acc.op, s.acc.type, values[i], f.wide(f.values[s.acc.value]))
+                    state = running.add(state)
                     for x in self.far:
                         lines(f, x.buffer, substitute(x.index, self._ahead))
-            for s, value in zip(self.sums, values, strict=True):
+            for s, value in zip(self.sums, running.settle(state), strict=True):
                 tile.store(s, part, at, value)
 
         tile.each(add, exact=True)

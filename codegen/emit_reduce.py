@@ -11,9 +11,9 @@ from math import prod
 
 from . import memory
 from .ahead import fetch
-from .analysis import dominating_bytes
+from .analysis import added, dominating_bytes
 from .builder import I64, Ty, Val, const, register_type
-from .combine import combine, identity, is_ordered, wide_type
+from .combine import accumulate, combine, identity, is_ordered, wide_type
 from .frame import Frame, first_lanes
 from .index import Var
 from .loops import BLOCK, UNROLL, Accumulator, Reduce
@@ -257,11 +257,8 @@ def _row_step(
     """One vector of elements, from `at` on, added to the state of one accumulator of each kind."""
     with f.scope((node.vars[-1], at)), f.vectorised(node.vars[-1], lanes, mask, aligned=True):
         f.run(node.body)
-        values = [f.wide(f.values[acc.value]) for acc in running.accs]
-        if mask is not None:
-            values = [f.b.select(mask, x, absent) for x, absent in zip(values, running.absent, strict=True)]
         fetch(f, node)
-        return running.add(state, values)
+        return running.add(state, mask)
 
 
 def _pairwise(running: Running, states: list[list[Val]]) -> list[Val]:
@@ -350,7 +347,7 @@ def _row_elements(
                 wide = wide_type(acc.type)
                 where = b.gep(t, place, slot)
                 old = to_register(b, wide, b.load(t, where, t.bits // 8))
-                new = combine(f, acc.op, acc.type, old, f.values[acc.value])
+                new = accumulate(f, acc, acc.type, old, [f.values[v] for v in added(acc)])
                 b.store(to_memory(b, wide, new), where, t.bits // 8)
         return carried
 
@@ -387,7 +384,7 @@ def _column(f: Frame, node: Reduce, accs: list[Accumulator], total: int, size: i
     def element(i: Val, carried: list[Val]) -> list[Val]:
         with f.scope((inner, i)):
             f.run(node.body)
-            return running.add(carried, [f.wide(f.values[acc.value]) for acc in accs])
+            return running.add(carried)
 
     squares = crossing(f, node)
 

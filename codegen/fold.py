@@ -12,7 +12,6 @@ from .analysis import indices, operands
 from .clone import Clone
 from .index import Index, Var, unmask
 from .loops import (
-    Accumulator,
     Apply,
     Const,
     Contract,
@@ -136,7 +135,7 @@ class Fold(Clone):
 
     def _reduce(self, s: Reduce) -> Reduce:
         body = self.body(s.body)
-        accumulators = tuple(Accumulator(a.op, a.type, self.value(a.value)) for a in s.accumulators)
+        accumulators = tuple(map(self.accumulator, s.accumulators))
         new = self.reduces[id(s)] = Reduce(s.vars, body, accumulators, s.tree)
         return new
 

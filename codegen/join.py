@@ -46,7 +46,7 @@ class _Joined(Clone):
             self.rename = {**self.rename, **dict(zip(s.vars, map(of, variables), strict=True))}
             inner += self.body(s.body)
             self.first[id(s)] = len(accumulators)
-            accumulators += [Accumulator(a.op, a.type, self.value(a.value)) for a in s.accumulators]
+            accumulators += map(self.accumulator, s.accumulators)
         joint = Reduce(variables, inner, tuple(accumulators), members[0].tree)
         self.reduces.update((id(s), joint) for s in members)
         return joint

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from . import address, bounds
+from .analysis import added
 from .builder import I64, Ty, Val, const, ty
-from .combine import COMBINE, COMBINE_BOOL
+from .combine import accumulate
 from .frame import Frame, first_lanes
 from .index import Index, unmask
 from .loops import Buffer, Load, Stmt, Store, Update
-from .ops import emit_op, to_memory, to_register
+from .ops import to_memory, to_register
 from .scalar import Type
 
 MIN_STREAM = 16  # bytes of a vector that can be stored past the caches
@@ -240,12 +241,10 @@ def _write(f: Frame, buffer: Buffer, e: Index, value: Val) -> None:
 
 def update(f: Frame, node: Update) -> None:
     """Reads, combines, writes; lanes (if any) are distinct elements of unit stride."""
-    value = f.values[node.value]
+    value, *factor = (f.values[v] for v in added(node))
     bounds.inside(f, node.buffer, node.index, f.active)
     if node.op != "set":
         type = node.buffer.type
-        old = to_register(f.b, type, _read(f, node.buffer, node.index, None))
-        old, value = f.agree(old, value)
-        name = (COMBINE_BOOL if type.kind == "b" else COMBINE)[node.op]
-        value = emit_op(f.b, name, type, (type, type), (old, value))
+        old, *values = f.agree(to_register(f.b, type, _read(f, node.buffer, node.index, None)), value, *factor)
+        value = accumulate(f, node, type, old, values)
     _write(f, node.buffer, node.index, to_memory(f.b, node.buffer.type, value))

@@ -449,6 +449,7 @@ _FLOAT: Final[dict[str, Emitter]] = {
     "sub": _instruction("fsub"),
     "mul": _instruction("fmul"),
     "div": _instruction("fdiv"),
+    "muladd": lambda b, x, y, z: b.muladd(x, y, z),
     "idiv": lambda b, x, y: _float_division(b, x, y)[0],
     "mod": lambda b, x, y: _float_division(b, x, y)[1],
     "max": _extreme("maximum", avx512.MAX),

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from itertools import islice
 
 from . import avx512
+from .analysis import added
 from .builder import Ty, Val, const
-from .combine import combine, identity, wide_type
+from .combine import accumulate, combine, identity, wide_type
 from .frame import Frame
 from .loops import Accumulator
 
@@ -53,16 +54,19 @@ class Running:
             out += [v, self.f.b.fcmp("uno", v, v)] if noted else [v]
         return out
 
-    def add(self, state: Sequence[Val], elements: Sequence[Val]) -> list[Val]:
-        """The state after one more element of each accumulator; after the first, that element."""
+    def add(self, state: Sequence[Val], mask: Val | None = None) -> list[Val]:
+        """The state after what the body has come to, where `mask`; after the first element, that element."""
         f, out = self.f, []
-        for acc, absent, old, x in zip(self.accs, self.absent, self._each(state), elements, strict=True):
+        for acc, absent, old in zip(self.accs, self.absent, self._each(state), strict=True):
+            x, *factor = values = [f.wide(f.values[v]) for v in added(acc)]
             if old[0].ref == absent.ref:
-                out += [x, f.b.fcmp("uno", x, x)] if len(old) == 2 else [x]
+                first = f.b.binary("fmul", x, *factor) if factor else x
+                new = [first, f.b.fcmp("uno", x, x)] if len(old) == 2 else [first]
             elif len(old) == 2:
-                out += [_select(f, acc, old[0], x), f.b.binary("or", old[1], f.b.fcmp("uno", x, x))]
+                new = [_select(f, acc, old[0], x), f.b.binary("or", old[1], f.b.fcmp("uno", x, x))]
             else:
-                out.append(combine(f, acc.op, acc.type, old[0], x))
+                new = [accumulate(f, acc, acc.type, old[0], values)]
+            out += new if mask is None else [f.b.select(mask, y, z) for y, z in zip(new, old, strict=True)]
         return out
 
     def join(self, older: Sequence[Val], newer: Sequence[Val]) -> list[Val]:

@@ -85,5 +85,6 @@ OPS: Final[dict[str, tuple[int, str]]] = {
     "xor": (2, "bitwise, integers and bool"),
     "shl": (2, "x << y; 0 where y >= width or y < 0"),
     "shr": (2, "x >> y, arithmetic for signed; where y >= width or y < 0: 0, or -1 for a negative x"),
+    "muladd": (3, "x * y + z of floats, rounded once where there is an instruction for it, else twice"),
     "where": (3, "second operand where the first (bool) is true, else the third"),
 }

@@ -21,7 +21,7 @@ from functools import lru_cache
 from itertools import pairwise
 from math import gcd, lcm, prod
 
-from .analysis import indices, is_leaf, sole, statements
+from .analysis import added, indices, is_leaf, sole, statements
 from .coalesce import coalesce
 from .combine import COMBINE, COMBINE_BOOL, wide_type
 from .fold import Fold, is_zero, prune
@@ -200,7 +200,7 @@ class _Phases(_Split):
                 self.rename[var] = constant(at)
             self.inline(s.body)
             for chain, a in zip(blocks[-1], s.accumulators, strict=True):
-                chain.add(self.value(a.value))
+                chain.add(*map(self.value, added(a)))
         for var in s.vars:
             del self.rename[var]
         for k, chains in enumerate(zip(*blocks, strict=True)):
@@ -254,7 +254,11 @@ class _Chain:
         self.old: Value | None = None
         self.settled = False  # the chain is no -0.0: another +0.0 changes nothing
 
-    def add(self, x: Value) -> None:
+    def add(self, x: Value, *factor: Value) -> None:
+        if factor:
+            op, old = ("mul", ()) if self.old is None else ("muladd", (self.old,))
+            self.old = self.fold.apply(Apply(op, self.wide, (x, *factor, *old)))
+            return
         absent = self.op == "add" and self.wide.kind == "f" and isinstance(x, Const) and is_zero(x)
         if self.wide is not self.type:
             x = self.fold.apply(Apply("cast", self.wide, (x,)))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
+from .analysis import added
 from .index import Atom, Datum, Div, Index, Masked, Mod, Var
 from .loops import (
     Acc,
+    Accumulator,
     Advance,
     Apply,
     Buffer,
@@ -116,6 +118,9 @@ class Text:
     def element(self, buffer: Buffer, e: Index) -> str:
         return f"{self.names.get(id(buffer), '?' + buffer.name)}[{self.index(e)}]"
 
+    def added(self, s: Accumulator | Update) -> str:
+        return " * ".join(map(self.ref, added(s)))
+
     # statements -------------------------------------------------------------------------------------------------
     def line(self, depth: int, text: str, origin: object) -> None:
         self.lines.append("  " * depth + text)
@@ -153,7 +158,7 @@ class Text:
             case Store():
                 self.line(depth, f"store {self.element(s.buffer, s.index)}, {self.ref(s.value)}", s)
             case Update():
-                self.line(depth, f"update {s.op} {self.element(s.buffer, s.index)}, {self.ref(s.value)}", s)
+                self.line(depth, f"update {s.op} {self.element(s.buffer, s.index)}, {self.added(s)}", s)
             case _:
                 text = self._leaf(s)
                 self.line(depth, f"{self.define(s)}: {s.type} = {text}", s)
@@ -194,7 +199,7 @@ class Text:
         self.line(depth, f"{name} = reduce {s.tree} {', '.join(self.bind(v) for v in s.vars)} {{", s)
         self.body(s.body, depth + 1)
         for a in s.accumulators:
-            self.line(depth + 1, f"{a.op} {self.ref(a.value)}: {a.type}", a)
+            self.line(depth + 1, f"{a.op} {self.added(a)}: {a.type}", a)
         self.line(depth, "}", s)
 
     def _contract(self, s: Contract, depth: int) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from math import prod
 from typing import Final, NoReturn
 
+from .analysis import added
 from .index import Div, Index, Masked, Mod, Var, unmask
 from .loops import (
     CONTRACT_BLOCK,
@@ -31,7 +32,7 @@ from .loops import (
     Update,
     Value,
 )
-from .scalar import B1, ELEMENTARY, OPS, Type
+from .scalar import B1, ELEMENTARY, F32, F64, OPS, Type
 from .text import Text
 
 CONTEXT: Final = 5  # lines of text shown on either side of a fault
@@ -41,6 +42,7 @@ ROUNDINGS: Final = ("floor", "ceil", "trunc", "round")
 KINDS: Final[dict[str, str]] = {  # operation -> the kinds of its operands' common type
     **dict.fromkeys((*FUNCTIONS, *ROUNDINGS), "f"),
     **dict.fromkeys(("neg", "abs", "sub", "idiv", "mod", "pow"), "iuf"),
+    "muladd": "f",
     **dict.fromkeys(("not", "and", "or", "xor"), "biu"),
     **dict.fromkeys(("shl", "shr"), "iu"),
     **dict.fromkeys(("add", "mul", "max", "min", "lt", "eq", "cast", "bitcast", "where"), "biuf"),
@@ -190,7 +192,7 @@ class _Verifier:
                 self.access(s.buffer, s.index, "update")
                 self.inside(s.buffer, s.index, "update")
                 self.writable(s.buffer, "update")
-                self.typed(s.value, s.buffer.type, "update")
+                self._added(s, s.buffer.type)
                 if s.op != "set":
                     self.readable(s.buffer, "update")
                 self.written.add(id(s.buffer))
@@ -259,7 +261,13 @@ class _Verifier:
 
     def _accumulator(self, a: Accumulator) -> None:
         self.need(a.op in ("sum", "prod", "max", "min"), f"reduce: expected sum, prod, max or min, got {a.op}")
-        self.typed(a.value, a.type, a.op)
+        self._added(a, a.type)
+
+    def _added(self, s: Accumulator | Update, type: Type) -> None:
+        if s.factor is not None:
+            self.need(s.op == "sum" and type in (F32, F64), f"{s.op} of {type}: expected no factor")
+        for value in added(s):
+            self.typed(value, type, s.op)
 
     @contextmanager
     def _carries(self, carries: tuple[Carry, ...]) -> Iterator[None]:

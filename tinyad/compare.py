@@ -1,8 +1,8 @@
 """Whether a compiled value is one that the interpreter allows: for each operation, the errors it may have.
 
 Everything but elementary functions and sums is the same to the bit. Functions are within their measured bounds
-(`codegen.math.MAX_ULP`), sums within the roundings of the documented tree, and equal to that tree to the bit; a
-contraction may leave out terms that a mask makes zero, whatever their other factor is.
+(`codegen.math.MAX_ULP`), sums within the roundings of the documented tree, and (but for sums of products) equal to that
+tree to the bit; a contraction may leave out terms that a mask makes zero, whatever their other factor is.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .canonical import Canonical, Parameter, value_of
 from .errors import IRError
 from .interpret import WIDE, interpret, lgamma
 from .ir import FLOAT16, FLOAT32, SHORT, Node, Op, toposort
+from .schedule.contraction import operands
 from .schedule.group import Group
 from .schedule.plan import Plan
 from .schedule.step import Step
@@ -260,12 +261,13 @@ class Checker:
 
     def _sum(self, n: Node, got: Array, values: Values) -> None:
         contraction = self.plan.partition.contractions.get(id(n))
-        if contraction is not None:
-            a, b = (x.astype(WIDE[n.dtype]) for x in interpret(contraction.product.src, values))
-            masked = (a == 0) | (b == 0) if any(map(masks, contraction.product.src)) else None
+        factors = operands(n) if contraction is None else contraction.product.src
+        if len(factors) > 1:
+            a, b = (x.astype(WIDE[n.dtype]) for x in interpret(factors, values))
+            masked = (a == 0) | (b == 0) if contraction and any(map(masks, factors)) else None
             terms = a * b
-            ok = within_sum(n, terms, got, depth_of(n, True), masked)
-            complain(n, values, got, np.sum(terms, axis=n.arg, keepdims=True), ok, "contraction")
+            ok = within_sum(n, terms, got, depth_of(n, contraction is not None), masked)
+            complain(n, values, got, np.sum(terms, axis=n.arg, keepdims=True), ok, "sum of products")
             return
         (a,) = interpret(n.src, values)
         if n.op is Op.SUM:

@@ -131,18 +131,32 @@ def counter(blocks: list[np.ndarray], op: Combine) -> np.ndarray:
     return result
 
 
-def row_tree(x: np.ndarray, name: str) -> np.generic:
-    """Reduces a 2-d array of rows."""
+def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """float32 a * b + c rounded once: exact product, sum rounded to odd in float64, then rounded to nearest."""
+    p, c = a.astype(np.float64) * b.astype(np.float64), c.astype(np.float64)
+    s = p + c
+    t = s - p
+    error = (p - (s - t)) + (c - t)
+    bits = s.view(np.int64)
+    away = np.where((error > 0) == (s > 0), 1, -1)
+    odd = np.where((error != 0) & (bits & 1 == 0), bits + away, bits)
+    return odd.view(np.float64).astype(np.float32)
+
+
+def row_tree(x: np.ndarray, name: str, factor: np.ndarray | None = None) -> np.generic:
+    """Reduces a 2-d array of rows; a sum of float32 times `factor` by `fma`."""
     op, lanes = COMBINE[name], 64 // x.itemsize
     blocks = []
-    for row in x:
+    for number, row in enumerate(x):
         for start in range(0, len(row), 32 * lanes):
             block = row[start : start + 32 * lanes]
+            times = None if factor is None else factor[number, start : start + 32 * lanes]
             accumulators = np.full((4, lanes), ABSENT[name], x.dtype)
             for step, at in enumerate(range(0, len(block), lanes)):
                 piece = block[at : at + lanes]
                 mine = accumulators[step % 4]
-                mine[: len(piece)] = op(mine[: len(piece)], piece)
+                old = mine[: len(piece)]
+                old[:] = op(old, piece) if times is None else fma(piece, times[at : at + lanes], old)
             blocks.append(op(op(accumulators[0], accumulators[1]), op(accumulators[2], accumulators[3])))
     v = counter(blocks, op)
     while len(v) > 1:
@@ -150,13 +164,13 @@ def row_tree(x: np.ndarray, name: str) -> np.generic:
     return v[0]
 
 
-def column_tree(x: np.ndarray, name: str) -> np.ndarray:
-    """Reduces the first axis."""
+def column_tree(x: np.ndarray, name: str, factor: np.ndarray | None = None) -> np.ndarray:
+    """Reduces the first axis; a sum of float32 times `factor` by `fma`."""
     op = COMBINE[name]
     blocks = []
     for start in range(0, len(x), 32):
         acc = np.full(x.shape[1:], ABSENT[name], x.dtype)
-        for v in x[start : start + 32]:
-            acc = np.asarray(op(acc, v), x.dtype)
+        for i, v in enumerate(x[start : start + 32], start):
+            acc = np.asarray(op(acc, v) if factor is None else fma(v, factor[i], acc), x.dtype)
         blocks.append(acc)
     return counter(blocks, op)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from kernel_tools import NUMPY, buffer, compiled, execute, kernel, same_bits, sample
+from kernel_tools import NUMPY, buffer, compiled, execute, fma, kernel, same_bits, sample
 
 from codegen import jit
 from codegen.contract import described
@@ -15,18 +15,6 @@ from codegen.scalar import B1, F16, F32, F64, I8, I32, Type
 from codegen.split import prepare
 
 SHAPES = ((1, 1, 1), (3, 5, 0), (5, 7, 3), (1, 100, 300), (100, 1, 300), (64, 64, 64), (37, 53, 700), (13, 300, 257))
-
-
-def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """float32 a * b + c rounded once: exact product, sum rounded to odd in float64, then rounded to nearest."""
-    p, c = a.astype(np.float64) * b.astype(np.float64), c.astype(np.float64)
-    s = p + c
-    t = s - p
-    error = (p - (s - t)) + (c - t)
-    bits = s.view(np.int64)
-    away = np.where((error > 0) == (s > 0), 1, -1)
-    odd = np.where((error != 0) & (bits & 1 == 0), bits + away, bits)
-    return odd.view(np.float64).astype(np.float32)
 
 
 def chained(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -87,8 +87,8 @@ def contract(q: Parts, a_type=F32, type=F32, a_index=None) -> Kernel:
     return kernel([Contract((m,), (n,), (k,), [a], a, [b], b, acc, [out])], q.x, q.y, buf)
 
 
-def reduction(q: Parts, op="sum", tree="row", type=F32, k=0, result=F32, variables=None) -> Kernel:
-    r = Reduce((q.i,) if variables is None else variables, [q.a], (Accumulator(op, type, q.a),), tree)
+def reduction(q: Parts, op="sum", tree="row", type=F32, k=0, result=F32, variables=None, factor=None) -> Kernel:
+    r = Reduce((q.i,) if variables is None else variables, [q.a], (Accumulator(op, type, q.a, factor),), tree)
     v = Result(result, r, k)
     return kernel([r, v, Store(q.y, ZERO, v)], q.x, q.y)
 
@@ -158,6 +158,8 @@ FAULTS: dict[str, tuple[Callable[[Parts], Kernel], str]] = {
     "reduce operation": (lambda q: reduction(q, op="mean"), "expected sum, prod, max or min, got mean"),
     "reduce tree": (lambda q: reduction(q, tree="tile"), "expected row, column or subtrees, got tile"),
     "reduce type": (lambda q: reduction(q, type=F64), "sum: expected f64, got f32"),
+    "reduce factor": (lambda q: reduction(q, op="max", factor=q.a), "max of f32: expected no factor"),
+    "factor type": (lambda q: q.loop(q.a, q.raw, Update("sum", q.y, ZERO, q.a, q.raw)), "sum: expected f32, got i32"),
     "reduce variables": (lambda q: reduction(q, variables=()), "expected variables and accumulators"),
     "result number": (lambda q: reduction(q, k=1), "there is no number 1"),
     "result's type": (lambda q: reduction(q, result=F64), "result: expected f32, got f64"),

@@ -15,6 +15,7 @@ from codegen.index import Index
 
 from ..canonical import Parameter
 from ..ir import ELEMENTWISE, MOVEMENT, Node, Op
+from ..schedule.contraction import operands
 from ..schedule.group import Group, squeezed
 from .movement import THROUGH
 from .walk import Lowering
@@ -58,7 +59,7 @@ class Readers:
             if id(n) in seen or n is heavy or state.is_loaded(n) or id(n) in state.ready:
                 continue
             seen.add(id(n))
-            for s in n.src:
+            for s in operands(n):
                 self.of.setdefault(id(s), []).append(n)
                 stack.append(s)
 
@@ -89,7 +90,7 @@ class Readers:
             if id(m) in self.others:
                 return True
             seen.add(id(m))
-            stack += m.src
+            stack += operands(m)
         return False
 
     def unused(self, n: Node, idx: tuple[Index, ...]) -> tuple[Index, ...]:

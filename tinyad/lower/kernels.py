@@ -12,6 +12,7 @@ from codegen.scalar import F16, F32, Type
 from ..canonical import identity as identity_of
 from ..canonical import reduce_kind
 from ..ir import Node, Op
+from ..schedule.contraction import operands
 from ..schedule.group import Group
 from ..schedule.partition import Partition
 from ..schedule.position import current
@@ -90,12 +91,14 @@ def _map_blocks(state: Lowering, group: Group, rows: Sequence[int], columns: Seq
     run_passes(state, group, own)
     store_sinks(state, group, own)
     for n in group.tails:
-        summed = n.src[0].src[0]  # below the RESHAPE into blocks
-        places = iter(along)
-        value = state.value(summed, tuple([next(places) if size > 1 else ix.ZERO for size in summed.shape]))
+        added = []
+        for s in operands(n):
+            summed = s.src[0]  # below the RESHAPE into blocks
+            places = iter(along)
+            added.append(state.value(summed, tuple([next(places) if size > 1 else ix.ZERO for size in summed.shape])))
         at = ix.of(at_block) * math.prod(columns) + ix.flatten(across, tuple(columns))
         sums = state.argument(n, "out", 0, n.size)
-        state.scopes[-1].body.append(lo.Update(reduce_kind(n.op), sums, at, value))
+        state.scopes[-1].body.append(lo.Update(reduce_kind(n.op), sums, at, *added))
     close_loops(state, (at_block, in_block, *inner))
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ..canonical import Parameter
 from ..ir import Node, Op
+from ..schedule.contraction import operands
 from ..schedule.group import Group
 from ..schedule.partition import Partition
 from ..schedule.position import Position, current
@@ -107,7 +108,7 @@ class Recall:
             axes = c and (c.batch, c.m, c.n, c.k)
             entries.append((n.op, arg, n.shape, n.dtype, p.scratch.get(id(n)), axes))
             parts = p.partial.get(id(n))
-            src = n.src if parts is None else (parts,)
+            src = (parts,) if parts is not None else operands(n) if c is None else c.product.src
             entries.append(parts is None)
             sources.append(src)
             stack.extend(src)

@@ -20,6 +20,7 @@ from codegen.scalar import B1, I64, Type
 
 from ..canonical import Parameter, reduce_kind
 from ..ir import ELEMENTWISE, REDUCE, Node, Op, Shape
+from ..schedule.contraction import operands
 from ..schedule.partition import Partition
 from .movement import THROUGH, scalar_type
 from .views import base, through
@@ -346,13 +347,15 @@ class Lowering:
             return (yield a, idx, mask)
         depth = max(self.value_depth(mask), at)
         scope = self.open(*variables)
-        value = yield a, tuple(inner), mask
+        added = []
+        for s in operands(n):
+            added.append((yield s, tuple(inner), mask))
         self.close()
         type = scalar_type(n.dtype)
         reduce = lo.Reduce(
             tuple(variables),
             scope.body,
-            (lo.Accumulator(reduce_kind(n.op), type, value),),
+            (lo.Accumulator(reduce_kind(n.op), type, *added),),
             "row" if trailing else "column",
         )
         self.place(reduce, depth)

@@ -1,11 +1,11 @@
-"""Contractions: a SUM of a product whose free axes split into two groups, each varying in one factor only."""
+"""Sums of products, and contractions: those whose free axes split in two, each varying in one factor only."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from ..axes import Axes, repeated
-from ..ir import Node, Op
+from ..ir import FLOAT32, FLOAT64, Node, Op
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,15 @@ class Contraction:
     m: tuple[int, ...]
     n: tuple[int, ...]
     k: tuple[int, ...]
+
+
+def operands(n: Node) -> tuple[Node, ...]:
+    """What `n` is computed from: its sources, or both factors of a product that a SUM adds unrounded.
+
+    Such a product is a part of the sum, whoever else needs or stores it, so that the bits do not depend on that.
+    """
+    unrounded = n.op is Op.SUM and n.src[0].op is Op.MUL and n.dtype in (FLOAT32, FLOAT64) and n.size < n.src[0].size
+    return n.src[0].src if unrounded else n.src
 
 
 def contraction(r: Node, memo: dict[int, Axes]) -> Contraction | None:

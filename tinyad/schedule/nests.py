@@ -18,7 +18,7 @@ from typing import Final
 from codegen.loops import CONTRACT_BLOCK
 
 from ..ir import ELEMENTARY, ELEMENTWISE, REDUCE, Node, Op
-from .contraction import Contraction
+from .contraction import Contraction, operands
 from .group import MOST_ROWS, ROW, ROW_BYTES, THREADS, Group, Nest, Pattern, Stage, Use, block, in_order
 from .position import Loop, Position, current, resolved
 from .through import THROUGH, unknown
@@ -248,10 +248,10 @@ class _Building:
                     return None
                 out.append((n, position))
             elif id(n) not in self.d.stored and n.src:
-                if n.op in REDUCE and position is not None:
-                    inner = [(Loop(m, True),) if i in n.arg and m > 1 else v
-                             for i, (m, v) in enumerate(zip(n.src[0].shape, position))]  # fmt: skip
-                    stack.append((n.src[0], tuple(inner)))
+                if n.op in REDUCE:
+                    inner = position and tuple([(Loop(m, True),) if i in n.arg and m > 1 else v
+                             for i, (m, v) in enumerate(zip(n.src[0].shape, position))])  # fmt: skip
+                    stack += [(s, inner) for s in operands(n)]
                 else:
                     stack += zip(n.src, THROUGH.get(n.op, unknown)(n, position))
         return out
@@ -295,8 +295,8 @@ class _Building:
                 host = max(self.writer[id(n)], host or 0)
             elif id(n) not in self.d.stored:
                 inside.append(n)
-                stack += [s for s in n.src if id(s) not in seen]
-                seen.update(map(id, n.src))
+                stack += [s for s in operands(n) if id(s) not in seen]
+                seen.update(map(id, operands(n)))
         return inside, host
 
     def keep_rows(self, inside: Sequence[Node], group: Group) -> None:
@@ -328,7 +328,7 @@ class _Building:
                 if writer != number:
                     out.add(id(n))
                 elif hosts.get(id(n), number) == number and (id(n) in self.writer or id(n) not in self.d.stored):
-                    stack += n.src
+                    stack += operands(n)
         return out
 
     # the result -------------------------------------------------------------------------------------------------

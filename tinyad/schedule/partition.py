@@ -21,7 +21,7 @@ from codegen.loops import BLOCK
 
 from .. import ir
 from ..ir import ELEMENTARY, ELEMENTWISE, MOVEMENT, REDUCE, Node, Op
-from .contraction import Contraction, contraction
+from .contraction import Contraction, contraction, operands
 from .group import ROW_BYTES, THREADS, Group, Sink, Target, Use, block, in_order, matched, reaches
 from .nests import Decided, nested
 from .position import Loop, Position, current, laid_over, resolved
@@ -120,9 +120,10 @@ class _Partitioner:
             if made and self.cost[id(n)] <= LOAD and all(id(s) in self.positions for s in n.src):
                 self.positions.add(id(n))
         if not self.fuse:
-            inside_contraction = {id(c.product) for c in self.contractions.values()}
+            summed = {id(n.src[0]) for n in self.order if n.op is Op.SUM and len(operands(n)) > 1}
+            summed.update(id(c.product) for c in self.contractions.values())
             for n in self.order:
-                if n.op not in MOVEMENT and n.op is not Op.FENCE and id(n) not in inside_contraction:
+                if n.op not in MOVEMENT and n.op is not Op.FENCE and id(n) not in summed:
                     self.forced.setdefault(id(n), "stored: fusion is off")
         self.cap = strip(self.order)
 
@@ -191,7 +192,7 @@ class _Partitioner:
         if id(n) in self.targets:
             return "stored: a part of cat"
         if not uses:
-            return None  # the product of a contraction
+            return None  # a product that is summed
         groups = list(dict.fromkeys(u.group.find() for u in uses))
         if n.op in REDUCE or n.op is Op.SCAN:
             if len(groups) > 1:
@@ -471,7 +472,8 @@ class _Partitioner:
                 g.lead(v for axis in p for v in axis)
                 old = n.src[0].shape
                 inner = tuple([(Loop(old[i], True),) if i in n.arg and old[i] > 1 else v for i, v in enumerate(p)])
-            self._use(n.src[0], Use(g, n, inner))
+            for s in operands(n):
+                self._use(s, Use(g, n, inner))
         elif n.op in (Op.SCAN, Op.CALL) or (n.op is Op.SCATTER and not writes_row(n)):
             g.heavy, g.position = n, p or ()
             for s in n.src:

@@ -20,6 +20,7 @@ from codegen.loops import BLOCK
 
 from .. import ir
 from ..ir import FLOAT16, Node, Op
+from .contraction import operands
 from .group import Group, Use, reaches
 from .position import Loop, Position, current, resolved
 
@@ -49,8 +50,8 @@ def blocked(n: Node) -> Node | None:
     if n.op is Op.PROD or n.dtype is FLOAT16 or 0 in a.shape:  # no memory is multiplied in place
         return None
     shape = rows // BLOCK, BLOCK, *(a.shape[i] for i in kept)
-    laid = Node(Op.RESHAPE, (a,), None, shape, a.dtype)  # a node of its own, whatever the shape of `a` is
-    return ir.reduce(n.op, laid, (1,))
+    laid = [Node(Op.RESHAPE, (s,), None, shape, a.dtype) for s in operands(n)]  # new nodes, whatever the shape of `a`
+    return ir.reduce(n.op, ir.mul(*laid) if len(laid) > 1 else laid[0], (1,))
 
 
 def columns_of(p: Node) -> tuple[int, ...]:
