@@ -581,5 +581,5 @@ def test_kernels_of_several_parts_run_all_of_them() -> None:
         for got, want in zip(jitted(x * scale, t), sums(ad.tensor(x * scale), ad.tensor(t)), strict=True):
             assert np.array_equal(got.numpy(), want.numpy())
     (program,) = jitted._programs.values()
-    (kernel,) = program._kernels
+    (kernel,) = program.frames[0].kernels
     assert len(kernel.code.functions) == 2 and not kernel.code.scratch

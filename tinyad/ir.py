@@ -212,6 +212,24 @@ class Node:
         return f"<{self.op.value} {SHORT[self.dtype]}[{','.join(map(str, self.shape))}]>"
 
 
+_new: Final = object.__new__
+
+
+def computed(shape: Shape, dtype: DType, value: Any, site: Any, plan: Any, cut: Any) -> Node:
+    """A stored array with what is known of its history, in one step: the result of a function under `jit`."""
+    n = _new(Node)
+    n.op = Op.BUFFER
+    n.src = ()
+    n.arg = n.trace = n.handle = None
+    n.shape = shape
+    n.dtype = dtype
+    n.buffer = value
+    n.site = site
+    n.plan = plan
+    n.cut = cut
+    return n
+
+
 class WeakNode(Node):
     """A 0-d node that stands for a Python number not known yet (an argument of `jit`): promotion treats it as one."""
 

@@ -186,7 +186,7 @@ def test_work_is_what_is_touched() -> None:
     rows = ad.jit(lambda x, i: x[i])
     rows(ad.zeros((50_000, 64)), ad.tensor(np.arange(100)))
     (program,) = rows._programs.values()
-    (function,) = program._kernels[0].code.functions
+    (function,) = program.frames[0].kernels[0].code.functions
     assert 2 * 100 * 64 * 4 // jit.SPEED <= function.work < 2 * 100 * 64 * 4
 
 
@@ -195,7 +195,7 @@ def test_threads_take_turns_where_conditions_leave_out_more_of_one_range(causal:
     attention = ad.jit(lambda q, k, v: ad.scaled_dot_product_attention(q, k, v, is_causal=causal))
     attention(*[ad.zeros((1, 2, 2048, 8))] * 3)
     (program,) = attention._programs.values()
-    (function,) = program._kernels[0].code.functions
+    (function,) = program.frames[0].kernels[0].code.functions
     assert threads._cut(function, 2)[0] == (2 * jit.UNEVEN if causal else 2)
 
 
