@@ -46,6 +46,7 @@ if hasattr(os, "register_at_fork"):  # LLVM must be at rest when a process is co
 LINE: Final = 64  # bytes of a cache line
 SPEED: Final = 40  # bytes that one thread moves in a nanosecond where caches hold them
 FUNCTION: Final = 6  # operations that an elementary function takes as long as, about
+TERMS: Final = 6  # terms of a contraction that take as long as two other operations, about: registers hold what they need
 UNEVEN: Final = 4  # ranges of each thread where they take unequal time
 COLUMNS: Final = 32  # columns that a thread's range is a multiple of: whole cache lines,
 APART: Final = 512  # and where threads share lines between them, so many that they seldom meet there
@@ -309,7 +310,7 @@ def key(text: str, t: Target) -> bytes:
 def _work(part: Kernel, t: Target) -> int:
     """Nanoseconds one thread takes, very roughly: its bytes at the speed of a cache, or its operations on vectors."""
     moved = sum(n * b.type.bytes for b, n in touched(part).items()) // SPEED
-    return max(moved, operations(part, FUNCTION) * 4 // t.vector_bytes)
+    return max(moved, operations(part, FUNCTION, TERMS) * 4 // t.vector_bytes)
 
 
 def _goes_down(s: Stmt) -> bool:

@@ -33,17 +33,16 @@ KEPT: Final = 1 << 16  # bytes of memory of its own that a kernel keeps from cal
 class _Kernel:
     """A step ready to run: its table of pointers, in which only `moving` entries change from call to call.
 
-    `large`: worth several threads, or in need of much memory of its own. Others keep what they need, and are called
-    without asking: `enter` with the block of arguments at `block` runs all of them, each with all of its range.
+    `large`: worth several threads, or in need of much memory of its own. Others are called without asking.
     """
 
     __slots__ = (
-        "allocates", "block", "code", "enter", "keep", "large", "moving", "params", "releases", "replaces", "table",
-        "table_at", "threads",
+        "allocates", "alone", "block", "call", "code", "keep", "large", "moving", "params", "releases", "replaces",
+        "size", "status_at", "table", "threads",
     )  # fmt: skip
 
     def __init__(self, step: Any, code: Any, c: Canonical, fixed: dict[int, Buffer], status_at: int) -> None:
-        from codegen import direct, threads
+        from codegen import threads
 
         words = code.frame if step.parts else (0,) * len(step.arguments)
         slots = code.slots if step.parts else range(len(words))
@@ -55,17 +54,24 @@ class _Kernel:
             else:
                 self.moving.append((slot, place, offset))
         bits = [c.parameters[i] for i in step.parameters]
-        params = (ctypes.c_uint64 * len(bits))(*bits)
-        self.table, self.table_at = table, ctypes.addressof(table)
-        self.params = ctypes.addressof(params)
+        self.params = (ctypes.c_uint64 * len(bits))(*bits)
+        self.table, self.status_at = table, status_at
         self.code, self.threads = code, threads
-        areas = threads.shares(code)
-        needed = threads.memory(code, areas)
-        self.large = areas > 1 or needed > KEPT
         self.allocates, self.releases, self.replaces = step.allocates, step.releases, step.replaces
-        block = direct.block(code, self.table_at, self.params, status_at)
-        self.enter, self.block = direct.enter(), ctypes.c_void_p(ctypes.addressof(block))
-        self.keep = params, block, None if self.large or not needed else self._place(needed)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """The call for the number of threads that there may be now, and memory of its own if that is little."""
+        from codegen.direct import Call
+
+        self.size = self.threads.size()
+        areas = self.threads.shares(self.code)
+        needed = self.threads.memory(self.code, areas)
+        self.large = areas > 1 or needed > KEPT
+        self.keep = None if needed > KEPT or not needed else self._place(needed)
+        at = ctypes.addressof(self.table), ctypes.addressof(self.params)
+        self.call = Call(self.code, *at, self.status_at, areas)
+        self.alone, self.block = self.call.alone, self.call.block
 
     def _place(self, needed: int) -> Buffer:
         """Memory of its own, entered in the table."""
@@ -74,12 +80,13 @@ class _Kernel:
             self.table[i] = address
         return scratch
 
-    def run(self, status_at: int) -> None:
+    def run(self) -> None:
         """A call of a large kernel, on as many threads as are of use."""
-        areas = self.threads.shares(self.code)
-        needed = self.threads.memory(self.code, areas)
+        if self.threads.size() != self.size:
+            self._prepare()
+        needed = 0 if self.keep is not None else self.threads.memory(self.code, self.call.areas)
         scratch = self._place(needed) if needed else None
-        self.threads.call(self.code, self.table_at, self.params, status_at, areas)
+        self.call.shared()
         del scratch  # not before the call is over
 
 
@@ -87,7 +94,7 @@ class _Frame:
     """What one call has for itself: the buffer of every place that is the same in all its calls, among them `cells`,
     which it writes its numbers and the states of generators to; the kernels with their tables; the status word."""
 
-    __slots__ = ("cells", "kernels", "places", "status", "status_at")
+    __slots__ = ("cells", "kernels", "places", "status")
 
     def __init__(self, program: "Program") -> None:
         self.places = program.bound.copy()
@@ -95,12 +102,11 @@ class _Frame:
         for slot, b in self.cells.items():
             self.places[slot] = b
         self.status = ctypes.c_int32(0)
-        self.status_at = ctypes.addressof(self.status)
         self.kernels: list[_Kernel] | None = None
         if program.compiled:
             fixed = {p: b for p, b in enumerate(self.places) if b is not None and p not in program.moving}
-            c, steps = program.canonical, program.plan.steps
-            self.kernels = [_Kernel(step, step.compiled, c, fixed, self.status_at) for step in steps]
+            c, at = program.canonical, ctypes.addressof(self.status)
+            self.kernels = [_Kernel(step, step.compiled, c, fixed, at) for step in program.plan.steps]
 
 
 class Program:
@@ -223,9 +229,9 @@ class Program:
                 for i, p, offset in k.moving:
                     table[i] = places[p].address + offset  # type: ignore[union-attr]
                 if k.large:
-                    k.run(frame.status_at)
+                    k.run()
                 else:
-                    k.enter(k.block)
+                    k.alone(k.block)
                 if frame.status.value:
                     self._run(self._leaves_of(places))  # raises the IndexError with its line
                 for p in k.releases:
