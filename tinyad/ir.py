@@ -164,7 +164,8 @@ class Node:
 
     The rest is not meaning: `trace` (why its history is kept), `site` (the Python instruction or forward node it
     comes from), `buffer` (its value once computed), `plan` (what computed it: the plan and its number there), `handle`
-    (weak reference to the Tensor that holds it), `cut` (what stood behind it when its history was dropped).
+    (weak reference to the Tensor that holds it), `cut` (when its history was dropped: weak references to the nodes of
+    live tensors that stood behind it).
     """
 
     __slots__ = ("__weakref__", "arg", "buffer", "cut", "dtype", "handle", "op", "plan", "shape", "site", "src",

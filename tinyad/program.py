@@ -19,9 +19,9 @@ from . import pytree
 from .buffer import Buffer, copy, empty, maker, view, workspace
 from .canonical import Canonical, number
 from .config import config
-from .history import Cut, held
+from .history import held
 from .ir import DType, Node, Op, Shape, WeakNode, computed
-from .sites import line_of
+from .sites import origin
 from .tensor import Tensor
 
 _SOLE: Final = 4  # references to the buffer of an argument: its node, the list of places, the local name, the call
@@ -173,18 +173,17 @@ class Program:
         self.compiled = all(step.call is None for step in plan.steps) and not config.verify
         if self.compiled:
             compile_steps(plan.steps)
+        line = next((site for y in ys if (site := origin(y.site))), None)  # of results that have none of their own
         self._outputs: list[tuple[int, Shape, DType, Any, tuple[Any, int], bool]] = []
         self.shapes = list(plan.places)  # arrays that are results are made in the shape of the first of them
         fresh = {place for step in plan.steps for place in step.allocates} if self.compiled else set()
         for (place, shape), y, at in zip(plan.results, ys, c.roots, strict=True):
-            site = y.site
             if place in fresh:
                 fresh.remove(place)
                 self.shapes[place] = shape, y.dtype
             plain = self.shapes[place][0] == shape and place not in self.written and 0 not in shape
-            self._outputs.append((place, shape, y.dtype, site, (plan, at), plain))
+            self._outputs.append((place, shape, y.dtype, y.site or line, (plan, at), plain))
         self._makers = [maker(*place, config.guard) for place in self.shapes]
-        self._line = next((line for y in ys if (line := line_of(y))), None)
         self._single = structure == pytree.LEAF
         self._flat = structure.cls is tuple and all(s == pytree.LEAF for s in structure.children)
         self.name = name
@@ -200,7 +199,7 @@ class Program:
         behind = []
         for i, slot in self._arrays:
             x = leaves[i]
-            if isinstance(x, Tensor):
+            if type(x) is Tensor or isinstance(x, Tensor):
                 n = x.node
                 places[slot] = n.buffer
                 behind.append(_ref(n))
@@ -239,7 +238,6 @@ class Program:
             self._stats.kernels_run += len(kernels)
         for i in self._donated:
             leaves[i].node.buffer = None
-        cut = Cut(self._line, behind)
         out = []
         for place, shape, dtype, site, plan, plain in self._outputs:
             b = places[place]
@@ -247,7 +245,7 @@ class Program:
                 b = self._result(b, place, shape, dtype)
             t = _new(Tensor)
             t.grad = None
-            t.node = n = computed(shape, dtype, b, site, plan, cut)
+            t.node = n = computed(shape, dtype, b, site, plan, behind)
             n.handle = _ref(t)
             out.append(t)
         self.frames.append(frame)
