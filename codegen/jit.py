@@ -20,6 +20,7 @@ from typing import Any, Final
 import llvmlite
 import llvmlite.binding as llvm
 
+from . import elf
 from .analysis import statements
 from .assemble import assemble, assembly, initialize, several
 from .cache import Disk, Entry, digest, source
@@ -164,6 +165,8 @@ def link(image: bytes, symbol: str, t: Target) -> tuple[int, Any]:
 
 
 def _link(image: bytes, symbols: Sequence[str], t: Target) -> tuple[list[int], Any]:
+    if t.triple.startswith("x86_64") and "linux" in t.triple and t.triple == llvm.get_default_triple():
+        return elf.load(image, symbols)
     with _LOCK:
         builder = llvm.JITLibraryBuilder().add_object_img(image).add_current_process()
         for symbol in symbols:
@@ -181,7 +184,7 @@ def load_forever(text: str, symbols: Sequence[str], t: Target) -> list[int]:
             entry = Entry((), assemble(text, t))
             remember(name, entry)
         addresses, library = _link(entry.image, symbols, t)
-        library.detach()
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(library))
         return addresses
 
 
@@ -355,26 +358,3 @@ def clear() -> None:
     """Forgets every cached kernel (those still referenced stay callable)."""
     with _LOCK:
         _CACHE.clear()
-
-
-def undefined_symbols(image: bytes) -> list[str]:
-    """Names an ELF object file expects from elsewhere."""
-    if image[:4] != b"\x7fELF":
-        raise ValueError("undefined_symbols: expected an ELF object")
-
-    def number(at: int, size: int) -> int:
-        return int.from_bytes(image[at : at + size], "little")
-
-    section_table, entry_size, count = number(0x28, 8), number(0x3A, 2), number(0x3C, 2)
-    found = []
-    for s in range(count):
-        header = section_table + s * entry_size
-        if number(header + 4, 4) != 2:  # SHT_SYMTAB
-            continue
-        offset, size, names = number(header + 0x18, 8), number(header + 0x20, 8), number(header + 0x28, 4)
-        strings = number(section_table + names * entry_size + 0x18, 8)
-        for symbol in range(offset + 24, offset + size, 24):  # entry 0 is empty
-            if number(symbol + 6, 2) == 0:  # SHN_UNDEF
-                start = strings + number(symbol, 4)
-                found.append(image[start : image.index(b"\0", start)].decode())
-    return sorted(found)

@@ -19,7 +19,7 @@ from kernel_tools import TARGET, buffer, compiled, same_bits, sample
 from test_machine_code import square
 
 import tinyad as ad
-from codegen import jit, threads
+from codegen import elf, jit, threads
 from codegen.index import Datum, Index, Var, of
 from codegen.loops import Apply, Check, Kernel, Load, Loop, Store
 from codegen.pool import MOST, pool_text
@@ -312,7 +312,7 @@ def test_other_machines_use_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_pool_is_portable_x86() -> None:
     assert jit.assemble(pool_text(), jit.target("x86-64-v2"))
-    assert set(jit.undefined_symbols(jit.assemble(pool_text(), jit.target(TARGET)))) <= {
+    assert set(elf.undefined_symbols(jit.assemble(pool_text(), jit.target(TARGET)))) <= {
         "pthread_create", "pthread_join", "syscall",
     }  # fmt: skip
 
