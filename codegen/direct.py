@@ -67,8 +67,8 @@ class Call:
         self._keep: list[Any] = []
         self._code, self.areas = code, areas
         self.block = self._block(code.functions)
-        self._pool: Pool | None = None
-        self._rounds: list[tuple[int, Any, Any]] = []
+        self._pool: Pool | None = None  # which the rounds are for
+        self._rounds: list[tuple[int, Any, Any]] | None = None
 
     def _block(self, functions: Sequence[Function]) -> Any:
         words = [*self._arguments, len(functions)]
@@ -81,7 +81,7 @@ class Call:
     def shared(self) -> None:
         """A call on several threads."""
         pool = threads.pool()
-        if pool is not self._pool:
+        if self._rounds is None or pool is not self._pool:
             self._rounds = [(f.work, self._round(f, pool), self._block([f])) for f in self._code.functions]
             self._pool = pool
         for work, round, block in self._rounds:

@@ -59,19 +59,21 @@ class _Kernel:
         self.code, self.threads = code, threads
         self.allocates, self.releases, self.replaces = step.allocates, step.releases, step.replaces
         self._prepare()
+        self.large = self.call.areas > 1 or (self.keep is None and self._needed() > 0)
+
+    def _needed(self) -> int:
+        """Bytes of memory of its own."""
+        return self.threads.memory(self.code, self.call.areas)
 
     def _prepare(self) -> None:
         """The call for the number of threads that there may be now, and memory of its own if that is little."""
         from codegen.direct import Call
 
         self.size = self.threads.size()
-        areas = self.threads.shares(self.code)
-        needed = self.threads.memory(self.code, areas)
-        self.large = areas > 1 or needed > KEPT
-        self.keep = None if needed > KEPT or not needed else self._place(needed)
         at = ctypes.addressof(self.table), ctypes.addressof(self.params)
-        self.call = Call(self.code, *at, self.status_at, areas)
+        self.call = Call(self.code, *at, self.status_at, self.threads.shares(self.code))
         self.alone, self.block = self.call.alone, self.call.block
+        self.keep = self._place(self._needed()) if 0 < self._needed() <= KEPT else None
 
     def _place(self, needed: int) -> Buffer:
         """Memory of its own, entered in the table."""
@@ -84,8 +86,7 @@ class _Kernel:
         """A call of a large kernel, on as many threads as are of use."""
         if self.threads.size() != self.size:
             self._prepare()
-        needed = 0 if self.keep is not None else self.threads.memory(self.code, self.call.areas)
-        scratch = self._place(needed) if needed else None
+        scratch = self._place(self._needed()) if self.keep is None and self._needed() else None
         self.call.shared()
         del scratch  # not before the call is over
 
