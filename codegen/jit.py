@@ -47,7 +47,7 @@ if hasattr(os, "register_at_fork"):  # LLVM must be at rest when a process is co
 LINE: Final = 64  # bytes of a cache line
 SPEED: Final = 40  # bytes that one thread moves in a nanosecond where caches hold them
 FUNCTION: Final = 6  # operations that an elementary function takes as long as, about
-TERMS: Final = 6  # terms of a contraction that take as long as two other operations, about: registers hold what they need
+TERMS: Final = 6  # terms of a contraction that take as long as two other operations, about: registers hold operands
 UNEVEN: Final = 4  # ranges of each thread where they take unequal time
 COLUMNS: Final = 32  # columns that a thread's range is a multiple of: whole cache lines,
 APART: Final = 512  # and where threads share lines between them, so many that they seldom meet there

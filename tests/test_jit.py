@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 import tinyad as ad
-from tinyad import buffer
-from tinyad import history, nn, pytree
+from tinyad import buffer, history, nn, pytree
 from tinyad.config import config
 from tinyad.errors import DTypeError, GradError, TraceError
 from tinyad.tensor import Tensor
@@ -587,7 +586,7 @@ def test_another_number_of_threads_is_none_of_a_programs_business() -> None:
 def test_calls_at_the_same_time_and_inside_one_another_have_frames_of_their_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Numbers, states, tables and the status word of a call are its own. Finalisers and handlers of signals may call."""
+    """Numbers, states, tables and the status word are a call's own. Finalisers and handlers of signals may call."""
     f = ad.jit(lambda x, k: ((x * k).reshape(8, -1) + 1).sum(axis=1))
     xs = [np.full(512, i, np.float32) for i in range(4)]
     want = [f(x, i + 0.5).numpy().tolist() for i, x in enumerate(xs)]

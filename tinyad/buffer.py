@@ -34,7 +34,7 @@ SMALL: Final = 1 << 12  # bytes: up to here a ctypes array, though cleared, is m
 class Buffer:
     """Elements in C order from `address` on; what is stored there never changes.
 
-    They lie in `memory`, from byte `start` of it on: an array or a ctypes array; of a view, the buffer that it looks at.
+    They lie in `memory`, from byte `start` of it on: an array or a ctypes array; of a view, the buffer it looks at.
     `nbytes`: its size as counted here (0 for a view). `pooled` memory goes, once nothing refers to it any more, NumPy
     views included, to a pool for the next buffer of its size: the first touch of fresh memory costs more than most
     kernels.

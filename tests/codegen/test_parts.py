@@ -9,7 +9,7 @@ import pytest
 from kernel_tools import NUMPY, buffer, compiled, execute, kernel, row_tree, same_bits, sample
 
 import tinyad as ad
-from codegen import elf, jit, threads
+from codegen import elf, threads
 from codegen.emit_partials import LEAST, units
 from codegen.index import ZERO, Datum, Index, Var, flatten, of
 from codegen.loops import Accumulator, Apply, Check, Const, Kernel, Load, Loop, Reduce, Result, Store, Update
