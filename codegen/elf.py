@@ -1,4 +1,4 @@
-"""ELF object files for x86-64: what they hold, and their code loaded by hand.
+"""ELF object files: what they ask for, and code for x86-64 loaded by hand.
 
 What the code generator makes is simple: code and constants, which find each other by distances, and calls of a few
 functions of the C library. So an object is laid out in memory of its own, made executable, and never written again: a
@@ -19,7 +19,7 @@ _SECTIONS: Final = struct.Struct("<IIQQQQIIQQ")
 _SYMBOLS: Final = struct.Struct("<IBBHQQ")
 _RELOCATIONS: Final = struct.Struct("<QIIq")
 _MAGIC: Final = b"\x7fELF\x02\x01"  # 64 bits, little endian
-_MACHINE: Final = 62  # x86-64
+_MACHINE: Final = 62  # the first of two bytes for x86-64
 _CONTENT, _SYMTAB, _RELA, _UNWIND = 1, 2, 4, 0x70000001  # types of sections
 _WRITE, _ALLOCATE = 1, 2  # flags of sections
 _DISTANCES: Final = (2, 4)  # relocations of data and of calls: how far it is, in 32 bits, from where they stand
@@ -45,8 +45,8 @@ def _content(image: bytes, s: _Section) -> bytes:
 
 
 def _sections(image: bytes) -> list[_Section]:
-    if image[:6] != _MAGIC or image[0x12] != _MACHINE:
-        raise ValueError("expected an ELF object for x86-64")
+    if image[:6] != _MAGIC:
+        raise ValueError("expected an ELF object of 64 bits")
     (table,), (count,) = struct.unpack_from("<Q", image, 0x28), struct.unpack_from("<H", image, 0x3C)
     return [_Section(*s) for s in _SECTIONS.iter_unpack(image[table : table + count * _SECTIONS.size])]
 
@@ -77,6 +77,8 @@ def _library() -> Any:
 def load(image: bytes, names: Sequence[str]) -> tuple[list[int], Any]:
     """The addresses of the functions `names` of an object, and the memory that they are in as long as it is kept."""
     sections = _sections(image)
+    if image[0x12] != _MACHINE:
+        raise ValueError("load: expected an object for x86-64")
     code = bytearray()
     start = {0: 0}  # where sections begin
     for i, s in enumerate(sections):

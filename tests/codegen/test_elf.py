@@ -70,5 +70,5 @@ def test_a_function_that_the_library_lacks_is_an_error() -> None:
 def test_objects_for_other_machines_are_refused() -> None:
     good = image(TEXT.format(value=1))
     for bad in (b"", b"\x7fELF\x01\x01" + good[6:], good[:0x12] + struct.pack("<H", 183) + good[0x14:]):
-        with pytest.raises(ValueError, match="x86-64"):
+        with pytest.raises(ValueError, match="expected an"):
             elf.load(bad, ["f"])
