@@ -11,10 +11,10 @@ from .loops import Advance, Apply, Buffer, Contract, Kernel, Load, Loop, Reduce,
 from .math import FUNCTIONS
 
 
-def operations(kernel: Kernel, function: int = 1) -> int:
+def operations(kernel: Kernel, function: int = 1, terms: int = 1) -> int:
     """Arithmetic operations of one run: each `Apply`, accumulation and update once per iteration, fma as two, an
-    elementary function as `function`."""
-    return _count(kernel.body, function)
+    elementary function as `function`, so many `terms` of contractions as one multiplication and addition."""
+    return _count(kernel.body, function, terms)
 
 
 def touched(kernel: Kernel) -> dict[Buffer, int]:
@@ -28,7 +28,7 @@ def touched(kernel: Kernel) -> dict[Buffer, int]:
     return out
 
 
-def _count(body: Sequence[Stmt], function: int) -> int:
+def _count(body: Sequence[Stmt], function: int, terms: int) -> int:
     total = 0
     for s in body:
         match s:
@@ -39,13 +39,14 @@ def _count(body: Sequence[Stmt], function: int) -> int:
             case Advance():
                 total += len(s.args)
             case Loop():
-                total += s.var.extent * _count(s.body, function)
+                total += s.var.extent * _count(s.body, function, terms)
             case Reduce():
-                total += _size(s.vars) * (_count(s.body, function) + sum(len(added(a)) for a in s.accumulators))
+                each = _count(s.body, function, terms) + sum(len(added(a)) for a in s.accumulators)
+                total += _size(s.vars) * each
             case Contract():
                 m, n, k = _size(s.m), _size(s.n), _size(s.k)
-                a, b, last = (_count(body, function) for body in (s.a_body, s.b_body, s.epilogue))
-                total += 2 * m * n * k + m * k * a + k * n * b + m * n * last
+                a, b, last = (_count(body, function, terms) for body in (s.a_body, s.b_body, s.epilogue))
+                total += 2 * m * n * k // terms + m * k * a + k * n * b + m * n * last
             case _:
                 pass
     return total

@@ -103,12 +103,12 @@ Atom = Union[Var, Div, Mod, Masked, Datum]
 class Index:
     """``const + Σ coef * atom``; terms keep the order in which they were first added."""
 
-    __slots__ = ("bounds", "const", "hash", "terms")
+    __slots__ = ("_hash", "bounds", "const", "terms")
 
     def __init__(self, terms: dict[Atom, int], const: int = 0) -> None:
         self.terms = terms
         self.const = const
-        self.hash = hash((frozenset(terms.items()), const))
+        self._hash: int | None = None  # most are a step on the way to another
         lo = hi = const
         for atom, coef in terms.items():
             a, b = atom.bounds
@@ -121,14 +121,14 @@ class Index:
         self.bounds = (lo, hi)
 
     def __hash__(self) -> int:
-        return self.hash
+        found = self._hash
+        if found is None:
+            found = self._hash = hash((frozenset(self.terms.items()), self.const))
+        return found
 
     def __eq__(self, other: object) -> bool:
         return self is other or (
-            isinstance(other, Index)
-            and self.hash == other.hash
-            and self.const == other.const
-            and self.terms == other.terms
+            isinstance(other, Index) and self.const == other.const and self.terms == other.terms
         )
 
     def __add__(self, other: "Index | int") -> "Index":
@@ -278,8 +278,8 @@ def recombined(e: Index) -> Index:
 
 def substitute(e: Index, replace: Callable[[Atom], "Index | None"]) -> Index:
     """`e` with atoms replaced (outermost first; None keeps an atom and looks inside it)."""
-    out = constant(e.const)
-    for atom, coef in e.terms.items():
+    found: list[Index | None] = []
+    for atom in e.terms:
         new = replace(atom)
         if new is None:
             if isinstance(atom, Div):
@@ -288,10 +288,20 @@ def substitute(e: Index, replace: Callable[[Atom], "Index | None"]) -> Index:
                 new = mod(substitute(atom.index, replace), atom.n)
             elif isinstance(atom, Masked):
                 new = masked(substitute(atom.index, replace), atom.n)
+        found.append(new)
+    if not any(found):
+        return e
+    terms: dict[Atom, int] = {}
+    const = e.const
+    for (atom, coef), new in zip(e.terms.items(), found, strict=True):
+        const += new.const * coef if new is not None else 0
+        for a, c in ((atom, 1),) if new is None else new.terms.items():
+            total = terms.get(a, 0) + c * coef
+            if total:
+                terms[a] = total
             else:
-                new = Index({atom: 1}, 0)
-        out = out + new * coef
-    return out
+                terms.pop(a, None)
+    return Index(terms, const)
 
 
 def masked(e: Index, n: int) -> Index:

@@ -20,6 +20,7 @@ from typing import Any, Final
 import llvmlite
 import llvmlite.binding as llvm
 
+from . import elf
 from .analysis import statements
 from .assemble import assemble, assembly, initialize, several
 from .cache import Disk, Entry, digest, source
@@ -46,6 +47,7 @@ if hasattr(os, "register_at_fork"):  # LLVM must be at rest when a process is co
 LINE: Final = 64  # bytes of a cache line
 SPEED: Final = 40  # bytes that one thread moves in a nanosecond where caches hold them
 FUNCTION: Final = 6  # operations that an elementary function takes as long as, about
+TERMS: Final = 6  # terms of a contraction that take as long as two other operations, about: registers hold operands
 UNEVEN: Final = 4  # ranges of each thread where they take unequal time
 COLUMNS: Final = 32  # columns that a thread's range is a multiple of: whole cache lines,
 APART: Final = 512  # and where threads share lines between them, so many that they seldom meet there
@@ -163,6 +165,8 @@ def link(image: bytes, symbol: str, t: Target) -> tuple[int, Any]:
 
 
 def _link(image: bytes, symbols: Sequence[str], t: Target) -> tuple[list[int], Any]:
+    if t.triple.startswith("x86_64") and "linux" in t.triple and t.triple == llvm.get_default_triple():
+        return elf.load(image, symbols)
     with _LOCK:
         builder = llvm.JITLibraryBuilder().add_object_img(image).add_current_process()
         for symbol in symbols:
@@ -180,7 +184,7 @@ def load_forever(text: str, symbols: Sequence[str], t: Target) -> list[int]:
             entry = Entry((), assemble(text, t))
             remember(name, entry)
         addresses, library = _link(entry.image, symbols, t)
-        library.detach()
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(library))
         return addresses
 
 
@@ -309,7 +313,7 @@ def key(text: str, t: Target) -> bytes:
 def _work(part: Kernel, t: Target) -> int:
     """Nanoseconds one thread takes, very roughly: its bytes at the speed of a cache, or its operations on vectors."""
     moved = sum(n * b.type.bytes for b, n in touched(part).items()) // SPEED
-    return max(moved, operations(part, FUNCTION) * 4 // t.vector_bytes)
+    return max(moved, operations(part, FUNCTION, TERMS) * 4 // t.vector_bytes)
 
 
 def _goes_down(s: Stmt) -> bool:
@@ -354,26 +358,3 @@ def clear() -> None:
     """Forgets every cached kernel (those still referenced stay callable)."""
     with _LOCK:
         _CACHE.clear()
-
-
-def undefined_symbols(image: bytes) -> list[str]:
-    """Names an ELF object file expects from elsewhere."""
-    if image[:4] != b"\x7fELF":
-        raise ValueError("undefined_symbols: expected an ELF object")
-
-    def number(at: int, size: int) -> int:
-        return int.from_bytes(image[at : at + size], "little")
-
-    section_table, entry_size, count = number(0x28, 8), number(0x3A, 2), number(0x3C, 2)
-    found = []
-    for s in range(count):
-        header = section_table + s * entry_size
-        if number(header + 4, 4) != 2:  # SHT_SYMTAB
-            continue
-        offset, size, names = number(header + 0x18, 8), number(header + 0x20, 8), number(header + 0x28, 4)
-        strings = number(section_table + names * entry_size + 0x18, 8)
-        for symbol in range(offset + 24, offset + size, 24):  # entry 0 is empty
-            if number(symbol + 6, 2) == 0:  # SHN_UNDEF
-                start = strings + number(symbol, 4)
-                found.append(image[start : image.index(b"\0", start)].decode())
-    return sorted(found)

@@ -18,15 +18,22 @@ from .analysis import dominating_bytes, indices, operands, statements
 from .clone import Clone
 from .combine import wide_type
 from .index import Index, Var, of, unmask
-from .loops import Accumulator, Buffer, Check, Contract, Kernel, Load, Reduce, Result, Stmt, Store, Update
+from .loops import Accumulator, Buffer, Check, Contract, Kernel, Load, Loop, Reduce, Result, Stmt, Store, Update
 
 MOST: Final = 4  # results of a joint reduction: of each, a row keeps `loops.UNROLL` vectors in registers
 
 
 def join(kernel: Kernel) -> Kernel:
     """The kernel with the reductions of each body joined where that saves reading memory again."""
-    several = sum(isinstance(s, Reduce) for s in statements(kernel.body)) > 1
-    return replace(kernel, body=_Joined({}).body(kernel.body)) if several else kernel
+    return replace(kernel, body=_Joined({}).body(kernel.body)) if _concerned(kernel.body) else kernel
+
+
+def _concerned(body: Sequence[Stmt]) -> bool:
+    """Whether there is a body somewhere with reductions to join."""
+    reductions = [s for s in body if isinstance(s, Reduce)]
+    if len(reductions) > 1 and any(len(g) > 1 for g in _Order(body).group.values()):
+        return True
+    return any(_concerned(s.body) for s in body if isinstance(s, (Loop, Reduce)))
 
 
 class _Joined(Clone):

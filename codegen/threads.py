@@ -37,7 +37,8 @@ CHUNKS: Final = 128  # of one round at most
 GRAIN: Final = 64  # iterations that chunks are multiples of, where there are many: whole vectors, whole cache lines
 _SYNCHRONOUS: Final = {"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP"}
 _P, _I = ctypes.c_void_p, ctypes.c_int64
-_RUN: Final = ctypes.CFUNCTYPE(None, _P, _P, _I, _I, _P, _P, _I, _I, _P)
+ROUND: Final = (_P, _P, _I, _I, _P, _P, _I, _I, _P)  # types of the arguments of a round
+_RUN: Final = ctypes.CFUNCTYPE(None, *ROUND)
 _START: Final = ctypes.CFUNCTYPE(_I, _P, _I)
 _PROBE: Final = ctypes.CFUNCTYPE(None, _P)
 
@@ -137,6 +138,8 @@ def size() -> int:
 def pool() -> Pool | None:
     """The running pool, started if it was not; None if kernels run on one thread."""
     global _pool
+    if _pool is not None:
+        return _pool
     with _lock:
         if _pool is None and size() > 1:
             _pool = Pool(size())
@@ -161,17 +164,28 @@ def memory(code: Code, areas: int) -> int:
 def call(code: Code, table: int, params: int, status: int, areas: int) -> None:
     """Runs all of `code`, each function on several threads where that is faster, of which there are at most `areas`:
     what `shares` said when the memory was laid out, since the number may have been changed meanwhile."""
-    entries = code.entries + (code.shared > 0) + (code.scratch > 0)
     for function in code.functions:
         if areas > 1 and _large(function):
-            found = _pool or pool()
-            if found is not None and found.threads <= areas and found.serves(function.work):
-                chunks, grain = _cut(function, found.threads)
-                if chunks > 1:
-                    found.run(found.state, function.address, function.outer, chunks << 32 | grain, table, params,
-                              entries, code.scratch, status)  # fmt: skip
-                    continue
+            found = pool()
+            words = None if found is None else round(found, code, function, table, params, status, areas)
+            if found is not None and words is not None and found.serves(function.work):
+                found.run(*words)
+                continue
         function.call(table, params, 0, function.outer, status)
+
+
+def round(
+    found: Pool, code: Code, function: Function, table: int, params: int, status: int, areas: int
+) -> tuple[int, ...] | None:
+    """The arguments of `found.run` for a function of `code`; None if several threads are of no use."""
+    if found.threads > areas or not _large(function):
+        return None
+    chunks, grain = _cut(function, found.threads)
+    if chunks == 1:
+        return None
+    entries = code.entries + (code.shared > 0) + (code.scratch > 0)
+    cut = chunks << 32 | grain
+    return found.state, function.address, function.outer, cut, table, params, entries, code.scratch, status
 
 
 def _cut(function: Function, threads: int) -> tuple[int, int]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import math
+from collections.abc import Callable
+from functools import lru_cache
 from sys import getrefcount
 from typing import Any, Final
 
@@ -15,7 +18,7 @@ ALIGNMENT = 64  # bytes: one cache line, one AVX-512 vector
 COLOURS: Final = 8  # places in a page at which large arrays begin in turn, and
 COLOUR: Final = 9 * ALIGNMENT  # bytes from one to the next: arrays read side by side then use other sets of the caches
 PAGE: Final = 4096
-
+_BYTES: Final = np.dtype(np.uint8)
 
 _colour = 0
 _live = 0
@@ -29,38 +32,37 @@ SMALL: Final = 1 << 12  # bytes: up to here a ctypes array, though cleared, is m
 
 
 class Buffer:
-    """A C-contiguous array and the address of its first element; what is stored in it never changes.
+    """Elements in C order from `address` on; what is stored there never changes.
 
-    `memory` is the allocation, in which the array begins at `start`, `nbytes` its size as counted here (0 for a view
-    of `owner`'s memory). The memory of a buffer that nothing refers to any more, NumPy views included, goes to a pool
-    for the next one of its size: the first touch of fresh memory costs more than most kernels.
+    They lie in `memory`, from byte `start` of it on: an array or a ctypes array; of a view, the buffer it looks at.
+    `nbytes`: its size as counted here (0 for a view). `pooled` memory goes, once nothing refers to it any more, NumPy
+    views included, to a pool for the next buffer of its size: the first touch of fresh memory costs more than most
+    kernels.
     """
 
-    __slots__ = ("__weakref__", "address", "array", "memory", "nbytes", "owner", "start")
+    __slots__ = ("__weakref__", "_array", "address", "dtype", "memory", "nbytes", "pooled", "shape", "start")
 
-    array: np.ndarray[Any, Any]
     address: int
-    memory: np.ndarray[Any, Any] | None
+    dtype: DType
+    memory: Any
     nbytes: int
-    owner: "Buffer | None"
+    pooled: bool
+    shape: Shape
     start: int
+    _array: np.ndarray[Any, Any] | None
 
     def __init__(
-        self,
-        array: np.ndarray[Any, Any],
-        nbytes: int = 0,
-        memory: np.ndarray[Any, Any] | None = None,
-        owner: "Buffer | None" = None,
-        address: int = 0,
-        start: int = 0,
+        self, shape: Shape, dtype: DType, address: int, memory: Any, start: int, nbytes: int, pooled: bool
     ) -> None:
         global _live, _peak
-        self.array = array
-        self.address = address or array.__array_interface__["data"][0]
+        self.shape = shape
+        self.dtype = dtype
+        self.address = address
         self.memory = memory
-        self.nbytes = nbytes
-        self.owner = owner
         self.start = start
+        self.nbytes = nbytes
+        self.pooled = pooled
+        self._array = None
         _live += nbytes
         if _live > _peak:
             _peak = _live
@@ -68,34 +70,59 @@ class Buffer:
     def __del__(self) -> None:
         global _live, _pooled
         _live -= self.nbytes
-        memory = self.memory
-        if memory is None or _pooled + memory.nbytes > POOL_BYTES:
-            return
-        if getrefcount(memory) == _UNSHARED:
-            _pool.setdefault(memory.nbytes, []).append((memory, self.start, self.address))
-            _pooled += memory.nbytes
+        if self.pooled:
+            memory = self.memory
+            size = memory.nbytes
+            if _pooled + size <= POOL_BYTES and getrefcount(memory) == _UNSHARED + (self._array is not None):
+                _pool.setdefault(size, []).append((memory, self.start, self.address))
+                _pooled += size
+
+    @property
+    def array(self) -> np.ndarray[Any, Any]:
+        """The elements for NumPy, made when somebody asks: most buffers only kernels see."""
+        made = self._array
+        if made is None:
+            made = self._array = np.ndarray(self.shape, self.dtype, self.memory, self.start)
+        return made
 
     def handed_over(self, shape: Shape, dtype: DType) -> "Buffer":
         """Its memory as another array of as many bytes. The value that was here is gone once that is written."""
         global _live
-        nbytes, memory = self.nbytes, self.memory
-        _live -= nbytes
-        self.nbytes, self.memory = 0, None
-        array = self.array.reshape(-1).view(dtype).reshape(shape)
-        return Buffer(array, nbytes, memory, address=self.address, start=self.start)
+        _live -= self.nbytes
+        new = Buffer(shape, dtype, self.address, self.memory, self.start, self.nbytes, self.pooled)
+        self.memory, self.nbytes, self.pooled, self._array = new, 0, False, None
+        return new
 
     @property
     def unseen(self) -> bool:
         """Whether no other buffer and no NumPy array looks at its memory, which is its own."""
         memory = self.memory
-        return memory is not None and getrefcount(memory) == _UNSHARED
+        return self.pooled and getrefcount(memory) == _UNSHARED + (self._array is not None)
 
     def reshaped(self, shape: Shape) -> "Buffer":
         """The same memory as an array of another shape."""
-        return self if shape == self.array.shape else Buffer(self.array.reshape(shape), owner=self)
+        return self if shape == self.shape else _view(self.array.reshape(shape), self.address, self)
 
 
-_UNSHARED: Final = 4  # the slot, the local name, the call, and the base of the buffer's own array
+_UNSHARED: Final = 3  # the slot, the local name, the call; one more if NumPy's array has been made
+
+
+def _view(array: np.ndarray[Any, Any], address: int, memory: Any) -> Buffer:
+    """A buffer for an array that lies in something else's memory."""
+    out = Buffer(array.shape, array.dtype, address, memory, 0, 0, False)
+    out._array = array
+    return out
+
+
+def view(array: np.ndarray[Any, Any]) -> Buffer:
+    """An array of somebody else's as a buffer."""
+    return _view(array, address_of(array), array)
+
+
+def address_of(array: np.ndarray[Any, Any]) -> int:
+    """Where the first element is."""
+    at: int = array.__array_interface__["data"][0]
+    return at
 
 
 def usage() -> dict[str, int]:
@@ -112,20 +139,38 @@ def trim() -> None:
 
 def empty(shape: Shape, dtype: DType) -> Buffer:
     """An aligned buffer with unspecified content."""
-    nbytes = dtype.itemsize
-    for n in shape:
-        nbytes *= n
-    if config.guard:
+    return maker(shape, dtype, config.guard)()
+
+
+@lru_cache(1024)
+def maker(shape: Shape, dtype: DType, guarded: bool) -> Callable[[], Buffer]:
+    """What makes one empty buffer after the other."""
+    nbytes = math.prod(shape) * dtype.itemsize
+    if guarded:
         from . import guard
 
-        return Buffer(guard.memory(nbytes, dtype.itemsize).view(dtype).reshape(shape), nbytes)
-    if nbytes <= SMALL:
-        raw: Any = (ctypes.c_char * (nbytes + ALIGNMENT))()
-        at = ctypes.addressof(raw)
+        def forbidding() -> Buffer:
+            memory = guard.memory(nbytes, dtype.itemsize)
+            return Buffer(shape, dtype, address_of(memory), memory, 0, nbytes, False)
+
+        return forbidding
+    if nbytes > SMALL:
+
+        def large() -> Buffer:
+            memory, start, address = _memory(nbytes)
+            return Buffer(shape, dtype, address, memory, start, nbytes, True)
+
+        return large
+    raw: Any = ctypes.c_char * (nbytes + ALIGNMENT)
+    place = ctypes.addressof
+
+    def small() -> Buffer:
+        memory = raw()
+        at = place(memory)
         start = -at % ALIGNMENT
-        return Buffer(np.ndarray(shape, dtype, raw, start), nbytes, address=at + start)
-    memory, start, address = _memory(nbytes)
-    return Buffer(np.ndarray(shape, dtype, memory, start), nbytes, memory, address=address, start=start)
+        return Buffer(shape, dtype, at + start, memory, start, nbytes, False)
+
+    return small
 
 
 def workspace(nbytes: int) -> Buffer:
@@ -133,9 +178,9 @@ def workspace(nbytes: int) -> Buffer:
     if config.guard:
         from . import guard
 
-        return Buffer(guard.memory(nbytes, ALIGNMENT))
+        return view(guard.memory(nbytes, ALIGNMENT))
     memory, start, address = _memory(nbytes)
-    return Buffer(np.ndarray((nbytes,), np.uint8, memory, start), 0, memory, address=address, start=start)
+    return Buffer((nbytes,), _BYTES, address, memory, start, 0, True)
 
 
 def _memory(nbytes: int) -> tuple[np.ndarray[Any, Any], int, int]:
@@ -149,7 +194,7 @@ def _memory(nbytes: int) -> tuple[np.ndarray[Any, Any], int, int]:
         return free.pop()
     memory = np.empty(size, np.uint8)
     _colour = (_colour + 1) % COLOURS
-    at = memory.__array_interface__["data"][0]
+    at = address_of(memory)
     start = -at % ALIGNMENT + _colour * COLOUR
     return memory, start, at + start
 

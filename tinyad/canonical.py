@@ -12,6 +12,7 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from . import ir
@@ -29,18 +30,23 @@ _PACK: Final = {"f2": "<e", "f4": "<f", "f8": "<d"}
 Key = tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Slot:
-    """Leaf number `index` of a canonical graph: `arg` of its BUFFER nodes."""
+    """Leaf number `index` of a canonical graph: `arg` of its BUFFER nodes. There is one for each number."""
 
     index: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Parameter:
-    """Parameter number `index` of a canonical graph: `arg` of CONST nodes whose value is given at each run."""
+    """Parameter number `index` of a canonical graph: `arg` of CONST nodes whose value is given at each run. There is
+    one for each number."""
 
     index: int
+
+
+_slot: Final = cache(Slot)
+_parameter: Final = cache(Parameter)
 
 
 @dataclass(slots=True)
@@ -85,7 +91,7 @@ def number(roots: Sequence[Node], order: Sequence[Node] | None = None) -> Canoni
             slot = slots.setdefault(id(b), len(leaves))
             if slot == len(leaves):
                 leaves.append(b)
-            key = (Op.BUFFER, Slot(slot), n.shape, n.dtype)
+            key = (Op.BUFFER, _slot(slot), n.shape, n.dtype)
         elif op is Op.CONST:
             value = n.arg
             if n.dtype.kind != "f":
@@ -97,7 +103,7 @@ def number(roots: Sequence[Node], order: Sequence[Node] | None = None) -> Canoni
                 place = places.setdefault((bits, n.dtype), len(parameters))
                 if place == len(parameters):
                     parameters.append(bits)
-                key = (op, Parameter(place), n.shape, n.dtype)
+                key = (op, _parameter(place), n.shape, n.dtype)
         elif op in _TRANSPARENT or (op is Op.RESHAPE and n.shape == n.src[0].shape):
             if not n.src:
                 raise open_input(n)

@@ -24,16 +24,6 @@ _pending: list[weakref.ref[Any]] = []
 _limit = 1024
 
 
-class Cut:
-    """What stood behind a computed leaf: weak references to nodes of live tensors, and the line that computed it."""
-
-    __slots__ = ("behind", "line")
-
-    def __init__(self, line: str | None, behind: "list[weakref.ref[Node]]") -> None:
-        self.line = line
-        self.behind = behind
-
-
 def held(n: Node) -> bool:
     """Whether a live tensor stands for this node."""
     t = n.handle() if n.handle is not None else None
@@ -156,7 +146,7 @@ def _for_backward(together: Sequence[Node], order: Sequence[Node]) -> list[Node]
     ]
 
 
-def forget(computed: Iterable[Node], line_of: Any) -> None:
+def forget(computed: Iterable[Node]) -> None:
     """Drops the history of computed nodes that nothing needs any more, remembering weakly what stood behind them.
 
     Behind a DETACH nothing stands: derivatives end there by intent.
@@ -173,14 +163,14 @@ def forget(computed: Iterable[Node], line_of: Any) -> None:
                 if held(s):
                     mask |= _bit(names, masks, s)
         if n.cut is not None:
-            for ref in n.cut.behind:
+            for ref in n.cut:
                 old = ref()
                 if old is not None and held(old):
                     mask |= _bit(names, masks, old)
         masks[id(n)] = mask
     for n in leaves:
         mask = masks[id(n)]
-        n.cut = Cut(line_of(n), [ref for i, ref in enumerate(names) if mask >> i & 1])
+        n.cut = [ref for i, ref in enumerate(names) if mask >> i & 1]
     for n in done:
         n.src = ()
 

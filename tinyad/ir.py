@@ -164,7 +164,8 @@ class Node:
 
     The rest is not meaning: `trace` (why its history is kept), `site` (the Python instruction or forward node it
     comes from), `buffer` (its value once computed), `plan` (what computed it: the plan and its number there), `handle`
-    (weak reference to the Tensor that holds it), `cut` (what stood behind it when its history was dropped).
+    (weak reference to the Tensor that holds it), `cut` (when its history was dropped: weak references to the nodes of
+    live tensors that stood behind it).
     """
 
     __slots__ = ("__weakref__", "arg", "buffer", "cut", "dtype", "handle", "op", "plan", "shape", "site", "src",
@@ -210,6 +211,24 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<{self.op.value} {SHORT[self.dtype]}[{','.join(map(str, self.shape))}]>"
+
+
+_new: Final = object.__new__
+
+
+def computed(shape: Shape, dtype: DType, value: Any, site: Any, plan: Any, cut: Any) -> Node:
+    """A stored array with what is known of its history, in one step: the result of a function under `jit`."""
+    n = _new(Node)
+    n.op = Op.BUFFER
+    n.src = ()
+    n.arg = n.trace = n.handle = None
+    n.shape = shape
+    n.dtype = dtype
+    n.buffer = value
+    n.site = site
+    n.plan = plan
+    n.cut = cut
+    return n
 
 
 class WeakNode(Node):

@@ -1,9 +1,12 @@
-"""A recorded plan: what `jit` replays at every call, with the buffers of its arguments bound to the plan's leaves."""
+"""A recorded plan: what `jit` replays at every call, with the buffers of its arguments bound to the plan's leaves.
+
+What changes from call to call lies in a frame. A call takes one that is free, or makes one, and leaves it behind; so
+threads may call at the same time, a call may interrupt another (a signal, a finaliser), and there is no lock.
+"""
 
 from __future__ import annotations
 
 import ctypes
-import threading
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,17 +15,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from . import forks, ir, pytree
-from .buffer import Buffer, copy, empty, workspace
+from . import pytree
+from .buffer import Buffer, copy, empty, maker, view, workspace
 from .canonical import Canonical, number
 from .config import config
-from .history import Cut, held
-from .ir import DType, Node, Op, Shape, WeakNode
-from .sites import line_of
+from .history import held
+from .ir import DType, Node, Op, Shape, WeakNode, computed
+from .sites import origin
 from .tensor import Tensor
 
 _SOLE: Final = 4  # references to the buffer of an argument: its node, the list of places, the local name, the call
-_U64: Final = ir.DTYPES["u64"]
 _new: Final = object.__new__
 _ref: Final = weakref.ref
 KEPT: Final = 1 << 16  # bytes of memory of its own that a kernel keeps from call to call
@@ -31,16 +33,15 @@ KEPT: Final = 1 << 16  # bytes of memory of its own that a kernel keeps from cal
 class _Kernel:
     """A step ready to run: its table of pointers, in which only `moving` entries change from call to call.
 
-    `large`: worth several threads, or in need of much memory of its own. Others keep what they need, since a program
-    runs one call at a time, and are called without asking, each of their `calls` with all of its range.
+    `large`: worth several threads, or in need of much memory of its own. Others are called without asking.
     """
 
     __slots__ = (
-        "allocates", "calls", "code", "keep", "large", "moving", "params", "releases", "replaces", "table", "table_at",
-        "threads",
+        "allocates", "alone", "block", "call", "code", "keep", "large", "moving", "params", "releases", "replaces",
+        "size", "status_at", "table", "threads",
     )  # fmt: skip
 
-    def __init__(self, step: Any, code: Any, c: Canonical, fixed: dict[int, Buffer]) -> None:
+    def __init__(self, step: Any, code: Any, c: Canonical, fixed: dict[int, Buffer], status_at: int) -> None:
         from codegen import threads
 
         words = code.frame if step.parts else (0,) * len(step.arguments)
@@ -53,16 +54,26 @@ class _Kernel:
             else:
                 self.moving.append((slot, place, offset))
         bits = [c.parameters[i] for i in step.parameters]
-        params = (ctypes.c_uint64 * len(bits))(*bits)
-        self.table, self.table_at = table, ctypes.addressof(table)
-        self.params = ctypes.addressof(params)
+        self.params = (ctypes.c_uint64 * len(bits))(*bits)
+        self.table, self.status_at = table, status_at
         self.code, self.threads = code, threads
-        self.calls = tuple([(function.call, function.outer) for function in code.functions])
-        areas = threads.shares(code)
-        needed = threads.memory(code, areas)
-        self.large = areas > 1 or needed > KEPT
         self.allocates, self.releases, self.replaces = step.allocates, step.releases, step.replaces
-        self.keep = params, None if self.large or not needed else self._place(needed)
+        self._prepare()
+        self.large = self.call.areas > 1 or (self.keep is None and self._needed() > 0)
+
+    def _needed(self) -> int:
+        """Bytes of memory of its own."""
+        return self.threads.memory(self.code, self.call.areas)
+
+    def _prepare(self) -> None:
+        """The call for the number of threads that there may be now, and memory of its own if that is little."""
+        from codegen.direct import Call
+
+        self.size = self.threads.size()
+        at = ctypes.addressof(self.table), ctypes.addressof(self.params)
+        self.call = Call(self.code, *at, self.status_at, self.threads.shares(self.code))
+        self.alone, self.block = self.call.alone, self.call.block
+        self.keep = self._place(self._needed()) if 0 < self._needed() <= KEPT else None
 
     def _place(self, needed: int) -> Buffer:
         """Memory of its own, entered in the table."""
@@ -71,13 +82,32 @@ class _Kernel:
             self.table[i] = address
         return scratch
 
-    def run(self, status_at: int) -> None:
+    def run(self) -> None:
         """A call of a large kernel, on as many threads as are of use."""
-        areas = self.threads.shares(self.code)
-        needed = self.threads.memory(self.code, areas)
-        scratch = self._place(needed) if needed else None
-        self.threads.call(self.code, self.table_at, self.params, status_at, areas)
+        if self.threads.size() != self.size:
+            self._prepare()
+        scratch = self._place(self._needed()) if self.keep is None and self._needed() else None
+        self.call.shared()
         del scratch  # not before the call is over
+
+
+class _Frame:
+    """What one call has for itself: the buffer of every place that is the same in all its calls, among them `cells`,
+    which it writes its numbers and the states of generators to; the kernels with their tables; the status word."""
+
+    __slots__ = ("cells", "kernels", "places", "status")
+
+    def __init__(self, program: "Program") -> None:
+        self.places = program.bound.copy()
+        self.cells = {slot: empty(*program.shapes[slot]) for slot in program.written}
+        for slot, b in self.cells.items():
+            self.places[slot] = b
+        self.status = ctypes.c_int32(0)
+        self.kernels: list[_Kernel] | None = None
+        if program.compiled:
+            fixed = {p: b for p, b in enumerate(self.places) if b is not None and p not in program.moving}
+            c, at = program.canonical, ctypes.addressof(self.status)
+            self.kernels = [_Kernel(step, step.compiled, c, fixed, at) for step in program.plan.steps]
 
 
 class Program:
@@ -103,7 +133,6 @@ class Program:
         self.tracked = tracked
         self.structure = structure
         self._stats = stats
-        forks.renewed(self)
         with _lock:
             inputs = [*holes, *(n for _, n, _ in states)]
             try:
@@ -121,26 +150,17 @@ class Program:
                 _show(ys, self.plan)
         plan = self.plan
         self._donated = tuple(donated)
-        self._canonical = c
-        bound: list[Buffer | None] = [*c.leaves, *([None] * (len(plan.places) - plan.leaves))]
+        self.canonical = c
+        self.bound: list[Buffer | None] = [*c.leaves, *([None] * (len(plan.places) - plan.leaves))]
         self._arrays: list[tuple[int, int]] = []  # argument, slot
-        self._numbers: list[tuple[int, np.ndarray[Any, Any]]] = []  # argument, where its value is written
-        cells: dict[int, Buffer] = {}
+        self._numbers: list[tuple[int, int]] = []
         for i, (n, slot) in enumerate(zip(holes, slot_of, strict=False)):
-            if slot is None:
-                continue
-            bound[slot] = None
-            if type(n) is WeakNode:
-                bound[slot] = cells[slot] = empty((), n.dtype)
-                self._numbers.append((i, cells[slot].array))
-            else:
-                self._arrays.append((i, slot))
-        self._states: list[tuple[Any, int, np.ndarray[Any, Any]]] = []  # generator, blocks drawn, its state
-        for (generator, _, start), slot in zip(states, slot_of[len(holes) :], strict=True):
-            cell = empty((2,), _U64)
-            self._states.append((generator, generator.counter - start, cell.array))
             if slot is not None:
-                bound[slot] = cells[slot] = cell
+                self.bound[slot] = None
+                (self._numbers if type(n) is WeakNode else self._arrays).append((i, slot))
+        self._states: list[tuple[Any, int, int | None]] = []  # generator, blocks drawn, slot of its state
+        for (generator, _, start), slot in zip(states, slot_of[len(holes) :], strict=True):
+            self._states.append((generator, generator.counter - start, slot))
         self._captured: list[tuple[int, weakref.ref[Any], Node]] = []
         known = {slot for slot in slot_of if slot is not None}
         for key, n in zip(c.key, c.origin, strict=False):
@@ -148,98 +168,88 @@ class Program:
                 known.add(key[1].index)
                 if n.handle is not None and held(n):
                     self._captured.append((key[1].index, n.handle, n))
-        moving = {slot for slot, _, _ in self._captured} | {slot for _, slot in self._arrays}
-        fixed = {p: b for p, b in enumerate(bound) if b is not None and p not in moving}
-        self._bound = bound
-        self._written = frozenset(cells)
-        self._kernels: list[_Kernel] | None = None
-        if all(step.call is None for step in plan.steps) and not config.verify:
+        self.moving = {slot for slot, _, _ in self._captured} | {slot for _, slot in self._arrays}
+        drawn = [slot for _, _, slot in self._states if slot is not None]
+        self.written = frozenset([slot for _, slot in self._numbers] + drawn)
+        self.compiled = all(step.call is None for step in plan.steps) and not config.verify
+        if self.compiled:
             compile_steps(plan.steps)
-            self._kernels = [_Kernel(step, step.compiled, c, fixed) for step in plan.steps]
-        self._status = ctypes.c_int32(0)
-        self._status_at = ctypes.addressof(self._status)
+        line = next((site for y in ys if (site := origin(y.site))), None)  # of results that have none of their own
         self._outputs: list[tuple[int, Shape, DType, Any, tuple[Any, int], bool]] = []
-        self._shapes = list(plan.places)  # arrays that are results are made in the shape of the first of them
-        fresh = {place for step in plan.steps for place in step.allocates} if self._kernels is not None else set()
+        self.shapes = list(plan.places)  # arrays that are results are made in the shape of the first of them
+        fresh = {place for step in plan.steps for place in step.allocates} if self.compiled else set()
         for (place, shape), y, at in zip(plan.results, ys, c.roots, strict=True):
-            site = y.site
             if place in fresh:
                 fresh.remove(place)
-                self._shapes[place] = shape, y.dtype
-            plain = self._shapes[place][0] == shape and place not in cells and 0 not in shape
-            self._outputs.append((place, shape, y.dtype, site, (plan, at), plain))
-        self._line = next((line for y in ys if (line := line_of(y))), None)
+                self.shapes[place] = shape, y.dtype
+            plain = self.shapes[place][0] == shape and place not in self.written and 0 not in shape
+            self._outputs.append((place, shape, y.dtype, y.site or line, (plan, at), plain))
+        self._makers = [maker(*place, config.guard) for place in self.shapes]
         self._single = structure == pytree.LEAF
         self._flat = structure.cls is tuple and all(s == pytree.LEAF for s in structure.children)
         self.name = name
-
-    def renew_lock(self) -> None:
-        self._lock = threading.Lock()  # one call at a time
+        self.frames = [_Frame(self)]  # those that no call uses
 
     def __call__(self, leaves: Sequence[Any]) -> Any:
         """The results for these arguments; nothing of them is kept."""
-        with self._lock:
-            places = self._bound.copy()
-            nodes = []
-            for i, slot in self._arrays:
-                x = leaves[i]
-                if isinstance(x, Tensor):
-                    n = x.node
-                    places[slot] = n.buffer
-                    nodes.append(_ref(n))
-                else:
-                    places[slot] = copy(x)
-            for i, cell in self._numbers:
-                cell[()] = leaves[i]
-            if self._captured:
-                self._read_captured(places)
-            if self._states:
-                self._read_states()
-            kernels = self._kernels
-            if kernels is None:
-                places = self._run(places)
+        try:
+            frame = self.frames.pop()
+        except IndexError:
+            frame = _Frame(self)
+        places = frame.places.copy()
+        behind = []
+        for i, slot in self._arrays:
+            x = leaves[i]
+            if type(x) is Tensor or isinstance(x, Tensor):
+                n = x.node
+                places[slot] = n.buffer
+                behind.append(_ref(n))
             else:
-                shapes = self._shapes
-                for k in kernels:
-                    for p in k.allocates:
-                        places[p] = empty(*shapes[p])
-                    for p, old in k.replaces:
-                        b = places[old]
-                        assert b is not None
-                        free = old >= self.plan.leaves or (b.unseen and getrefcount(b) <= _SOLE)
-                        places[p] = b.handed_over(*shapes[p]) if free else empty(*shapes[p])
-                    table = k.table
-                    for i, p, offset in k.moving:
-                        table[i] = places[p].address + offset  # type: ignore[union-attr]
-                    if k.large:
-                        k.run(self._status_at)
-                    else:
-                        for call, outer in k.calls:
-                            call(k.table_at, k.params, 0, outer, self._status_at)
-                    if self._status.value:
-                        self._status.value = 0
-                        self._run(self._leaves_of(places))  # raises the IndexError with its line
-                    for p in k.releases:
-                        places[p] = None
-                self._stats.kernels_run += len(kernels)
-            for i in self._donated:
-                leaves[i].node.buffer = None
-            cut = Cut(self._line, nodes)
-            out = []
-            for place, shape, dtype, site, plan, plain in self._outputs:
-                b = places[place]
-                if not plain:
-                    b = self._result(b, place, shape, dtype)
-                n = Node(Op.BUFFER, (), None, shape, dtype)
-                n.buffer = b
-                n.site = site
-                n.plan = plan
-                n.cut = cut
-                t = _new(Tensor)
-                t.grad = None
-                t.node = n
-                n.handle = _ref(t)
-                out.append(t)
+                places[slot] = copy(x)
+        for i, slot in self._numbers:
+            frame.cells[slot].array[()] = leaves[i]
+        if self._captured:
+            self._read_captured(places)
+        if self._states:
+            self._read_states(frame)
+        kernels = frame.kernels
+        if kernels is None:
+            places = self._run(places)
+        else:
+            makers = self._makers
+            for k in kernels:
+                for p in k.allocates:
+                    places[p] = makers[p]()
+                for p, old in k.replaces:
+                    b = places[old]
+                    assert b is not None
+                    free = old >= self.plan.leaves or (b.unseen and getrefcount(b) <= _SOLE)
+                    places[p] = b.handed_over(*self.shapes[p]) if free else makers[p]()
+                table = k.table
+                for i, p, offset in k.moving:
+                    table[i] = places[p].address + offset  # type: ignore[union-attr]
+                if k.large:
+                    k.run()
+                else:
+                    k.alone(k.block)
+                if frame.status.value:
+                    self._run(self._leaves_of(places))  # raises the IndexError with its line
+                for p in k.releases:
+                    places[p] = None
+            self._stats.kernels_run += len(kernels)
+        for i in self._donated:
+            leaves[i].node.buffer = None
+        out = []
+        for place, shape, dtype, site, plan, plain in self._outputs:
+            b = places[place]
+            if not plain:
+                b = self._result(b, place, shape, dtype)
+            t = _new(Tensor)
+            t.grad = None
+            t.node = n = computed(shape, dtype, b, site, plan, behind)
+            n.handle = _ref(t)
+            out.append(t)
+        self.frames.append(frame)
         if self._single:
             return out[0]
         return tuple(out) if self._flat else self.structure.unflatten(out)
@@ -252,12 +262,14 @@ class Program:
                 t.realize()
                 places[slot] = t.node.buffer
 
-    def _read_states(self) -> None:
+    def _read_states(self, frame: _Frame) -> None:
         """Takes the blocks of one call from the generators."""
         from .random import advance
 
-        for generator, blocks, cell in self._states:
-            cell[:] = advance(generator, blocks)
+        for generator, blocks, slot in self._states:
+            state = advance(generator, blocks)
+            if slot is not None:
+                frame.cells[slot].array[:] = state
 
     def _leaves_of(self, places: list[Buffer | None]) -> list[Buffer | None]:
         return places[: self.plan.leaves]
@@ -267,15 +279,15 @@ class Program:
         from .realize import run
 
         leaves: Any = self._leaves_of(places)
-        return run(self.plan, replace(self._canonical, leaves=leaves))
+        return run(self.plan, replace(self.canonical, leaves=leaves))
 
     def _result(self, b: Buffer | None, place: int, shape: Shape, dtype: DType) -> Buffer:
         """A result that is not a fresh array of its own shape: empty, a view of one, or a cell written at each call."""
         if b is None:
             return empty(shape, dtype)
-        return (copy(b.array) if place in self._written else b).reshaped(shape)
+        return (copy(b.array) if place in self.written else b).reshaped(shape)
 
 
 def stand_in(n: Node) -> Buffer:
     """A buffer of n's shape and dtype, without memory of its own, that nothing reads."""
-    return Buffer(np.broadcast_to(np.zeros((), n.dtype), n.shape))
+    return view(np.broadcast_to(np.zeros((), n.dtype), n.shape))

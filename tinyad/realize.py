@@ -66,7 +66,7 @@ def realize(nodes: Sequence[Node]) -> None:
                 assert stored is not None
                 n.buffer = stored.reshaped(shape)
                 n.plan = plan, at
-        history.forget(roots, line_of)
+        history.forget(roots)
 
 
 def _interpret(roots: Sequence[Node], order: Sequence[Node]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from harness import NUMPY, REFERENCE, TYPE_OF, call, compiled, load, op_body, run, text, ulp_error
 from levels import LEVELS, X86, runnable_levels, signatures
 
-from codegen import jit
+from codegen import elf, jit
 from codegen.builder import Builder, Module, Val, register_type
 from codegen.math import FUNCTIONS, MAX_ULP
 from codegen.ops import CONVERSIONS, TABLE, emit_op
@@ -361,7 +361,7 @@ def test_no_operation_calls_a_library(level):
         b.store(y, Val("%out", y.ty), 1)
         b.ret()
         module.functions.append("\n".join([head, *b.lines, "}"]))
-    assert jit.undefined_symbols(jit.assemble(module.text(), t)) == []
+    assert elf.undefined_symbols(jit.assemble(module.text(), t)) == []
 
 
 @pytest.mark.parametrize("level", X86)

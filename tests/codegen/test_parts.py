@@ -9,7 +9,7 @@ import pytest
 from kernel_tools import NUMPY, buffer, compiled, execute, kernel, row_tree, same_bits, sample
 
 import tinyad as ad
-from codegen import jit, threads
+from codegen import elf, threads
 from codegen.emit_partials import LEAST, units
 from codegen.index import ZERO, Datum, Index, Var, flatten, of
 from codegen.loops import Accumulator, Apply, Check, Const, Kernel, Load, Loop, Reduce, Result, Store, Update
@@ -159,7 +159,7 @@ def test_loops_that_follow_one_another_are_parts() -> None:
 def test_every_part_is_on_disk_and_in_the_text() -> None:
     code = compiled(sums(F32, 1, 1 << 17, "sum"))
     assert "define void @kernel(" in code.llvm and "define void @kernel.1(" in code.llvm
-    assert jit.undefined_symbols(code.object) == []
+    assert elf.undefined_symbols(code.object) == []
 
 
 def test_losses_of_tensors_are_cut() -> None:

@@ -19,7 +19,7 @@ from kernel_tools import TARGET, buffer, compiled, same_bits, sample
 from test_machine_code import square
 
 import tinyad as ad
-from codegen import jit, threads
+from codegen import elf, jit, threads
 from codegen.index import Datum, Index, Var, of
 from codegen.loops import Apply, Check, Kernel, Load, Loop, Store
 from codegen.pool import MOST, pool_text
@@ -186,7 +186,7 @@ def test_work_is_what_is_touched() -> None:
     rows = ad.jit(lambda x, i: x[i])
     rows(ad.zeros((50_000, 64)), ad.tensor(np.arange(100)))
     (program,) = rows._programs.values()
-    (function,) = program._kernels[0].code.functions
+    (function,) = program.frames[0].kernels[0].code.functions
     assert 2 * 100 * 64 * 4 // jit.SPEED <= function.work < 2 * 100 * 64 * 4
 
 
@@ -195,7 +195,7 @@ def test_threads_take_turns_where_conditions_leave_out_more_of_one_range(causal:
     attention = ad.jit(lambda q, k, v: ad.scaled_dot_product_attention(q, k, v, is_causal=causal))
     attention(*[ad.zeros((1, 2, 2048, 8))] * 3)
     (program,) = attention._programs.values()
-    (function,) = program._kernels[0].code.functions
+    (function,) = program.frames[0].kernels[0].code.functions
     assert threads._cut(function, 2)[0] == (2 * jit.UNEVEN if causal else 2)
 
 
@@ -312,7 +312,7 @@ def test_other_machines_use_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_pool_is_portable_x86() -> None:
     assert jit.assemble(pool_text(), jit.target("x86-64-v2"))
-    assert set(jit.undefined_symbols(jit.assemble(pool_text(), jit.target(TARGET)))) <= {
+    assert set(elf.undefined_symbols(jit.assemble(pool_text(), jit.target(TARGET)))) <= {
         "pthread_create", "pthread_join", "syscall",
     }  # fmt: skip
 

@@ -78,9 +78,10 @@ def walk(outputs: Sequence[Node], inputs: Iterable[Node]) -> tuple[list[Node], s
 
 def _refuse_cut(n: Node, wanted: set[Node]) -> None:
     """Raises if one of `wanted` is behind `n`, whose history is gone."""
-    for ref in n.cut.behind:
+    for ref in n.cut:
         if ref() in wanted:
-            where = f" at {n.cut.line}" if n.cut.line else ""
+            line = line_of(n)
+            where = f" at {line}" if line else ""
             raise GradError(
                 f"gradient: the history between the input and a value computed{where} is gone; make the input with "
                 "requires_grad=True, or ask for the gradient before the value is computed, or use ad.grad"

@@ -166,7 +166,7 @@ def make_plan(c: Canonical, fuse: bool = True, donated: frozenset[int] = frozens
         if id(n) not in number_of:
             number_of[id(n)] = len(nodes)
             nodes.append(n)
-    places: list[tuple[Shape, DType]] = [(b.array.shape, b.array.dtype) for b in c.leaves]
+    places: list[tuple[Shape, DType]] = [(b.shape, b.dtype) for b in c.leaves]
     place_of: dict[int, int] = {}
     for n in order:
         if n.op is Op.BUFFER:
