@@ -278,20 +278,16 @@ def recombined(e: Index) -> Index:
 
 def substitute(e: Index, replace: Callable[[Atom], "Index | None"]) -> Index:
     """`e` with atoms replaced (outermost first; None keeps an atom and looks inside it)."""
-    out = constant(e.const)
+    terms: dict[Atom, int] = {}
+    const = e.const
     for atom, coef in e.terms.items():
         new = replace(atom)
-        if new is None:
-            if isinstance(atom, Div):
-                new = floordiv(substitute(atom.index, replace), atom.n)
-            elif isinstance(atom, Mod):
-                new = mod(substitute(atom.index, replace), atom.n)
-            elif isinstance(atom, Masked):
-                new = masked(substitute(atom.index, replace), atom.n)
-            else:
-                new = Index({atom: 1}, 0)
-        out = out + new * coef
-    return out
+        if new is None and isinstance(atom, _Derived):
+            new = _REBUILT[type(atom)](substitute(atom.index, replace), atom.n)
+        for a, c in ((atom, 1),) if new is None else new.terms.items():
+            terms[a] = terms.get(a, 0) + c * coef
+        const += 0 if new is None else new.const * coef
+    return Index({a: c for a, c in terms.items() if c}, const)
 
 
 def masked(e: Index, n: int) -> Index:
@@ -305,3 +301,6 @@ def masked(e: Index, n: int) -> Index:
 def unmask(e: Index) -> Index:
     """`e` with the guards opened, affine again where it was: the form that addresses memory under the mask."""
     return substitute(e, lambda atom: unmask(atom.index) if isinstance(atom, Masked) else None)
+
+
+_REBUILT: dict[type[_Derived], Callable[[Index, int], Index]] = {Div: floordiv, Mod: mod, Masked: masked}

@@ -25,7 +25,7 @@ from .coalesce import coalesce
 from .combine import COMBINE, COMBINE_BOOL, wide_type
 from .fold import Fold, is_zero, prune
 from .index import Div, Index, Mod, Var, constant, of, unmask
-from .jam import Jam
+from .jam import Jam, rows_of
 from .join import join
 from .loops import (
     BLOCK,
@@ -334,7 +334,7 @@ class _Borders(_Split):
         self.hot = True
 
     def cuts(self, s: Loop) -> list[int]:
-        """Where to cut the range of a loop; nowhere, if that does not pay."""
+        """Where to cut the range of a loop; nowhere, if that does not pay or its turns will all stand side by side."""
         extent = s.var.extent
         vector = not any(isinstance(x, (Loop, Contract)) for x in statements(s.body))
         points: set[int] = set()
@@ -350,7 +350,7 @@ class _Borders(_Split):
             return []
         if len(pieces) > PIECES:
             cuts = [p for p in (lo, hi) if 0 < p < extent]
-        return cuts if (len(cuts) + 1) * _size(s.body) <= 2 * STATEMENTS else []
+        return cuts if (len(cuts) + 1) * _size(s.body) <= 2 * STATEMENTS and rows_of(s) < extent else []
 
 
 def _decided(e: Index, lo: int, hi: int, var: Var) -> tuple[int, ...]:
