@@ -45,6 +45,7 @@ from .loops import (
     Update,
     Value,
 )
+from .turns import Turns
 from .vectorize import hidden
 
 VECTOR = 16  # lanes that cuts of a vector loop are multiples of
@@ -61,7 +62,7 @@ def prepare(kernel: Kernel) -> Kernel:
     """The kernel as it is emitted: reductions joined, nests coalesced, loops split."""
     if kernel.prepared:
         return kernel
-    kernel = coalesce(join(kernel))
+    kernel = coalesce(join(replace(kernel, body=Turns().body(kernel.body))))
     inner = sole(kernel.body) is None
     for split in (_Phases(inner), _Borders(inner)) if _concerned(kernel.body) else (Fold(),):
         kernel = replace(kernel, body=prune(split.body(kernel.body)))
