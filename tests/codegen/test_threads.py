@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kernel_tools import TARGET, buffer, compiled, same_bits, sample
+from test_emit_contract import product
 from test_machine_code import square
 
 import tinyad as ad
@@ -23,7 +24,7 @@ from codegen import jit, threads
 from codegen.index import Datum, Index, Var, of
 from codegen.loops import Apply, Check, Kernel, Load, Loop, Store
 from codegen.pool import MOST, pool_text
-from codegen.scalar import F32, I64
+from codegen.scalar import F32, F64, I8, I64
 from tinyad.realize import _code_generator
 
 ROOT = Path(__file__).parents[2]
@@ -476,3 +477,22 @@ print(sorted(blocked))
         OPENBLAS_NUM_THREADS="1",
     )
     assert done.stdout.strip() == "[False, True, True]", done.stderr
+
+
+LEAST = threads.LEAST
+
+
+@pytest.mark.parametrize(
+    "kernel, shared",
+    [
+        (product(F32, 48, 48, 48), False),  # 2 µs
+        (product(F32, 200, 33, 17), False),
+        (product(F32, 96, 96, 96), True),
+        (square(100_000, I8), False),
+        (square(100_000, F64), True),
+    ],
+    ids=["48", "200x17x33", "96", "bytes", "doubles"],
+)
+def test_little_work_is_for_one_thread(kernel: Kernel, shared: bool) -> None:
+    code = compiled(kernel, "x86-64-v3")
+    assert (code.functions[0].work >= LEAST) == shared
