@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -496,3 +497,12 @@ LEAST = threads.LEAST
 def test_little_work_is_for_one_thread(kernel: Kernel, shared: bool) -> None:
     code = compiled(kernel, "x86-64-v3")
     assert (code.functions[0].work >= LEAST) == shared
+
+
+@pytest.mark.parametrize("workers", [2, 3, 4])
+def test_each_thread_has_as_many_chunks(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "CHUNK", 8000)
+    (function,) = compiled(square(1 << 20)).functions
+    for work in range(8_000, 200_000, 7_000):
+        chunks, _ = threads._cut(replace(function, work=work), workers)
+        assert chunks % workers == 0 and chunks >= workers
