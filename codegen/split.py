@@ -45,7 +45,7 @@ from .loops import (
     Update,
     Value,
 )
-from .turns import Turns
+from .turns import write_out
 from .vectorize import hidden
 
 VECTOR = 16  # lanes that cuts of a vector loop are multiples of
@@ -59,10 +59,10 @@ MIN_SCALAR = 4  # extent that the piece without masks of a loop around others ha
 
 @lru_cache(64)
 def prepare(kernel: Kernel) -> Kernel:
-    """The kernel as it is emitted: reductions joined, nests coalesced, loops split."""
+    """The kernel as it is emitted: reductions written out and joined, nests coalesced, loops split."""
     if kernel.prepared:
         return kernel
-    kernel = coalesce(join(replace(kernel, body=Turns().body(kernel.body))))
+    kernel = coalesce(join(write_out(kernel)))
     inner = sole(kernel.body) is None
     for split in (_Phases(inner), _Borders(inner)) if _concerned(kernel.body) else (Fold(),):
         kernel = replace(kernel, body=prune(split.body(kernel.body)))

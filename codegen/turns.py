@@ -10,18 +10,26 @@ pixels of all images.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
-from .analysis import is_leaf
+from .analysis import is_leaf, statements
 from .clone import Clone
 from .index import Var, constant
 from .join import most
-from .loops import Check, Load, Loop, Reduce, Stmt, Store, Update
+from .loops import Check, Kernel, Load, Loop, Reduce, Stmt, Store, Update
 
 TURNS: Final = 8  # of a loop that is written out, at most
 
 
-class Turns(Clone):
+def write_out(kernel: Kernel) -> Kernel:
+    """The kernel with the turns of such loops written out."""
+    if not any(isinstance(s, Loop) and 1 < s.var.extent <= TURNS for s in statements(kernel.body)):
+        return kernel
+    return replace(kernel, body=_Turns().body(kernel.body))
+
+
+class _Turns(Clone):
     """The copy. Loops inside others only: the outermost one is what threads share."""
 
     def __init__(self) -> None:
