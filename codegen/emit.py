@@ -283,6 +283,10 @@ def _in_range(f: Frame, s: InRange) -> Val:
     out = tests[0]
     for test in tests[1:]:
         out = b.binary("and", out, test)
+    known = address.literal(f, e) if t.lanes > 1 else None
+    if known is not None:
+        inside = [s.lo <= x < s.hi and (s.step == 1 or x % s.step == 0) for x in known]
+        b.possible[out.ref] = sum(true << i for i, true in enumerate(inside))
     return out
 
 

@@ -11,6 +11,7 @@ from kernel_tools import COMBINE, NUMPY, buffer, column_tree, execute, kernel, r
 from codegen.analysis import statements
 from codegen.coalesce import coalesce
 from codegen.index import ZERO, Index, Var, masked, of
+from codegen.jit import target
 from codegen.join import MOST, join
 from codegen.loops import Accumulator, Apply, Buffer, InRange, Kernel, Load, Loop, Reduce, Result, Stmt, Store, Value
 from codegen.scalar import B1, F16, F32, F64, I32, Type
@@ -189,3 +190,15 @@ def test_turns_of_a_loop_are_results_of_one_reduction(turns: int, columns: int, 
 def test_turns_that_share_nothing_stay_a_loop() -> None:
     for k in (correlations(3, 7, 7, shared=False), correlations(3, 20, 7, tree="column")):
         assert all(len(s.accumulators) < 9 for s in statements(prepare(k).body) if isinstance(s, Reduce))
+
+
+@pytest.mark.skipif(not target().triple.startswith("x86_64"), reason="AVX2")
+@pytest.mark.parametrize("type, columns", [(F64, 5), (F64, 7), (F32, 13)])
+def test_half_a_mask_that_is_surely_false_loads_nothing(type: Type, columns: int) -> None:
+    """A row's condition and columns of which one half of the vector lies outside: LLVM 22 loaded all of that half."""
+    k = correlations(7, 9, columns, type)
+    a, x = sample(type, 2 * 9 * (columns + 7)), sample(type, 2 * 9 * columns, 1)
+    joint, apart = (np.zeros(2 * 49, NUMPY[type]) for _ in range(2))
+    execute(k, a, x, joint, target="x86-64-v3")
+    execute(unjoined(k), a, x, apart)
+    assert same_bits(joint, apart) and np.any(joint)
