@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .builder import I64, Ty, Val, const, split, ty
-from .frame import Frame, lane_numbers
+from .frame import Frame, is_literal, lane_numbers
 from .index import Atom, Datum, Div, Index, Masked, Mod, Var
 from .loops import Buffer
 
@@ -73,6 +73,14 @@ def lane_step(e: Index | Atom, var: Var, lanes: int, data: Callable[[Datum], int
     if rest or e.n % span or e.index.const % span >= step:
         return None
     return 0 if isinstance(e, Div) else step
+
+
+def literal(f: Frame, e: Index) -> list[int] | None:
+    """The value of `e` in every lane, if it is a multiple of the vector's variable, which starts at a literal."""
+    var = f.vector
+    if var is None or e.terms.keys() != {var} or not is_literal(f.vars[var]):
+        return None
+    return [e.const + e.terms[var] * (int(f.vars[var].ref) + lane) for lane in range(f.lanes)]
 
 
 def _scaled_sum(f: Frame, parts: list[tuple[Val, int]], constant: int, t: Ty) -> Val:

@@ -160,6 +160,7 @@ class Builder:
         self.module = module
         self.lines: list[str] = []
         self.known: dict[str, Val] = {}  # what `pure` has computed in this block
+        self.possible: dict[str, int] = {}  # of masks, the lanes that may be true, as bits; of others it may be all
         self.count = 0
         self.block = "entry"
 
@@ -219,7 +220,16 @@ class Builder:
             found = self._folded(op, x, y)
             if found is not None:
                 return found
-        return self.pure(x.ty, f"{op} {x.ty.ll} {x.ref}, {y.ref}")
+        out = self.pure(x.ty, f"{op} {x.ty.ll} {x.ref}, {y.ref}")
+        if op == "and" and x.ty.bits == 1:
+            self.possible[out.ref] = self.lanes(x) & self.lanes(y)
+        return out
+
+    def lanes(self, mask: Val) -> int:
+        """The lanes of a mask that may be true, as bits."""
+        if mask.ref[0] == "<":
+            return sum(1 << i for i, text in enumerate(mask.ref[1:-1].split(",")) if text.endswith("true"))
+        return self.possible.get(mask.ref, (1 << mask.ty.lanes) - 1)
 
     def _folded(self, op: str, x: Val, y: Val) -> Val | None:
         """A sum, difference or product of i64 as far as literals decide it; literals that are added in a row are added

@@ -11,10 +11,10 @@ from .loops import Advance, Apply, Buffer, Contract, Kernel, Load, Loop, Reduce,
 from .math import FUNCTIONS
 
 
-def operations(kernel: Kernel, function: int = 1, terms: int = 1) -> int:
-    """Arithmetic operations of one run: each `Apply`, accumulation and update once per iteration, fma as two, an
-    elementary function as `function`, so many `terms` of contractions as one multiplication and addition."""
-    return _count(kernel.body, function, terms)
+def operations(kernel: Kernel, function: int = 1, products: float = 2) -> int:
+    """Arithmetic operations of one run: each `Apply`, accumulation and update once per iteration, an elementary
+    function as `function`, a step of a contraction as `products`."""
+    return _count(kernel.body, function, products)
 
 
 def touched(kernel: Kernel) -> dict[Buffer, int]:
@@ -28,7 +28,7 @@ def touched(kernel: Kernel) -> dict[Buffer, int]:
     return out
 
 
-def _count(body: Sequence[Stmt], function: int, terms: int) -> int:
+def _count(body: Sequence[Stmt], function: int, products: float) -> int:
     total = 0
     for s in body:
         match s:
@@ -39,14 +39,14 @@ def _count(body: Sequence[Stmt], function: int, terms: int) -> int:
             case Advance():
                 total += len(s.args)
             case Loop():
-                total += s.var.extent * _count(s.body, function, terms)
+                total += s.var.extent * _count(s.body, function, products)
             case Reduce():
-                each = _count(s.body, function, terms) + sum(len(added(a)) for a in s.accumulators)
+                each = _count(s.body, function, products) + sum(len(added(a)) for a in s.accumulators)
                 total += _size(s.vars) * each
             case Contract():
                 m, n, k = _size(s.m), _size(s.n), _size(s.k)
-                a, b, last = (_count(body, function, terms) for body in (s.a_body, s.b_body, s.epilogue))
-                total += 2 * m * n * k // terms + m * k * a + k * n * b + m * n * last
+                a, b, last = (_count(body, function, products) for body in (s.a_body, s.b_body, s.epilogue))
+                total += round(products * m * n * k) + m * k * a + k * n * b + m * n * last
             case _:
                 pass
     return total

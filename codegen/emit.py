@@ -283,6 +283,10 @@ def _in_range(f: Frame, s: InRange) -> Val:
     out = tests[0]
     for test in tests[1:]:
         out = b.binary("and", out, test)
+    known = address.literal(f, e) if t.lanes > 1 else None
+    if known is not None:
+        inside = [s.lo <= x < s.hi and (s.step == 1 or x % s.step == 0) for x in known]
+        b.possible[out.ref] = sum(true << i for i, true in enumerate(inside))
     return out
 
 
@@ -296,22 +300,25 @@ def _check(f: Frame, s: Check) -> Val:
     wide = value
     if value.ty.bits < 64:
         wide = b.convert("sext" if s.value.type.kind == "i" else "zext", value, ty("i", 64, value.ty.lanes))
-    bad = b.icmp("uge", wide, const(wide.ty, s.n))
-    zeroed = bad
+    bad = zeroed = b.icmp("uge", wide, const(wide.ty, s.n))
     if mask is not None:
         zeroed = b.binary("or", bad, b.binary("xor", mask, const(mask.ty, True)))
     guard = f.mask(mask) if bad.ty.lanes > 1 else mask
     if guard is not None:
         bad = b.binary("and", *f.agree(bad, guard))
-    fail, done = b.fresh_label("fail"), b.fresh_label("checked")
+        value = b.select(zeroed, const(value.ty, 0), value)
+    before, fail, done = b.block, b.fresh_label("fail"), b.fresh_label("checked")
     b.rare_branch(b.any(bad), fail, done)
     b.label(fail)
+    right = value if guard is not None else b.select(bad, const(value.ty, 0), value)
     status = Val("%status", PTR)
     old = b.load(ty("i", 32), status, 4)
     b.store(b.select(b.icmp("eq", old, const(old.ty, 0)), const(old.ty, s.code), old), status, 4)
     b.branch(done)
     b.label(done)
-    return b.select(zeroed, const(value.ty, 0), value)
+    checked, place = b.phi(value.ty)
+    b.set_phi(checked, place, [(value, before), (right, fail)])
+    return checked
 
 
 def _loop(f: Frame, loop: Loop, lo: Val, hi: Val) -> None:

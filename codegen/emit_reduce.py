@@ -20,11 +20,12 @@ from .loops import BLOCK, UNROLL, Accumulator, Reduce
 from .ops import to_memory, to_register
 from .running import Running, across
 from .squares import by_squares, crossing
-from .vectorize import row_is_lanewise, weight
+from .vectorize import round_up_to_power, row_is_lanewise, weight
 
 SMALL_BODY = 12  # instructions up to which a row's step is unrolled in place; larger ones are one copy, rotating
 FREE_BLOCK = 8 * BLOCK  # steps of a block where any order will do
 VECTOR_BYTES = 64  # of the virtual vector that sums are defined over
+LEAST_BYTES = 16  # of it that are computed
 LEAVES = 8  # blocks that are combined at once: a power of two
 
 
@@ -219,8 +220,10 @@ class Counter:
 
 # rows -----------------------------------------------------------------------------------------------------------
 def _row(f: Frame, node: Reduce, accs: list[Accumulator]) -> list[Val]:
-    lanes = row_lanes(node, accs)
+    """Rows that do not fill half of the virtual vector have as many lanes as they need: others would add nothing."""
     extent = node.vars[-1].extent
+    width = row_lanes(node, accs)
+    lanes = min(width, max(round_up_to_power(extent), width * LEAST_BYTES // VECTOR_BYTES))
     rows = prod(v.extent for v in node.vars[:-1])
     block = block_steps(accs) * lanes
     counter = Counter(f, accs, lanes, rows * -(-extent // block))

@@ -278,30 +278,17 @@ def recombined(e: Index) -> Index:
 
 def substitute(e: Index, replace: Callable[[Atom], "Index | None"]) -> Index:
     """`e` with atoms replaced (outermost first; None keeps an atom and looks inside it)."""
-    found: list[Index | None] = []
-    for atom in e.terms:
-        new = replace(atom)
-        if new is None:
-            if isinstance(atom, Div):
-                new = floordiv(substitute(atom.index, replace), atom.n)
-            elif isinstance(atom, Mod):
-                new = mod(substitute(atom.index, replace), atom.n)
-            elif isinstance(atom, Masked):
-                new = masked(substitute(atom.index, replace), atom.n)
-        found.append(new)
-    if not any(found):
-        return e
     terms: dict[Atom, int] = {}
-    const = e.const
-    for (atom, coef), new in zip(e.terms.items(), found, strict=True):
-        const += new.const * coef if new is not None else 0
+    const, changed = e.const, False
+    for atom, coef in e.terms.items():
+        new = replace(atom)
+        if new is None and isinstance(atom, _Derived):
+            new = _REBUILT[type(atom)](substitute(atom.index, replace), atom.n)
         for a, c in ((atom, 1),) if new is None else new.terms.items():
-            total = terms.get(a, 0) + c * coef
-            if total:
-                terms[a] = total
-            else:
-                terms.pop(a, None)
-    return Index(terms, const)
+            terms[a] = terms.get(a, 0) + c * coef
+        if new is not None:
+            const, changed = const + new.const * coef, True
+    return Index({a: c for a, c in terms.items() if c}, const) if changed else e
 
 
 def masked(e: Index, n: int) -> Index:
@@ -315,3 +302,6 @@ def masked(e: Index, n: int) -> Index:
 def unmask(e: Index) -> Index:
     """`e` with the guards opened, affine again where it was: the form that addresses memory under the mask."""
     return substitute(e, lambda atom: unmask(atom.index) if isinstance(atom, Masked) else None)
+
+
+_REBUILT: dict[type[_Derived], Callable[[Index, int], Index]] = {Div: floordiv, Mod: mod, Masked: masked}

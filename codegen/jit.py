@@ -21,7 +21,7 @@ import llvmlite
 import llvmlite.binding as llvm
 
 from . import elf
-from .analysis import statements
+from .analysis import dominating_bytes, statements
 from .assemble import assemble, assembly, initialize, several
 from .cache import Disk, Entry, digest, source
 from .cost import operations, touched
@@ -46,8 +46,8 @@ if hasattr(os, "register_at_fork"):  # LLVM must be at rest when a process is co
     os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
 LINE: Final = 64  # bytes of a cache line
 SPEED: Final = 40  # bytes that one thread moves in a nanosecond where caches hold them
-FUNCTION: Final = 6  # operations that an elementary function takes as long as, about
-TERMS: Final = 6  # terms of a contraction that take as long as two other operations, about: registers hold operands
+FUNCTION: Final = 6  # operations that an elementary function takes as long as, about,
+PRODUCT: Final = 0.5  # and a step of a contraction that is one instruction, of which little waits for memory
 UNEVEN: Final = 4  # ranges of each thread where they take unequal time
 COLUMNS: Final = 32  # columns that a thread's range is a multiple of: whole cache lines,
 APART: Final = 512  # and where threads share lines between them, so many that they seldom meet there
@@ -313,7 +313,8 @@ def key(text: str, t: Target) -> bytes:
 def _work(part: Kernel, t: Target) -> int:
     """Nanoseconds one thread takes, very roughly: its bytes at the speed of a cache, or its operations on vectors."""
     moved = sum(n * b.type.bytes for b, n in touched(part).items()) // SPEED
-    return max(moved, operations(part, FUNCTION, TERMS) * 4 // t.vector_bytes)
+    lanes = max(t.vector_bytes // dominating_bytes(part.body), 1)
+    return max(moved, operations(part, FUNCTION, PRODUCT if t.has_fma else 2) // lanes)
 
 
 def _goes_down(s: Stmt) -> bool:

@@ -18,9 +18,9 @@ from .analysis import dominating_bytes, indices, operands, statements
 from .clone import Clone
 from .combine import wide_type
 from .index import Index, Var, of, unmask
-from .loops import Accumulator, Buffer, Check, Contract, Kernel, Load, Loop, Reduce, Result, Stmt, Store, Update
+from .loops import UNROLL, Accumulator, Buffer, Check, Contract, Kernel, Load, Loop, Reduce, Result, Stmt, Store, Update
 
-MOST: Final = 4  # results of a joint reduction: of each, a row keeps `loops.UNROLL` vectors in registers
+MOST: Final = 4  # results of a joint reduction whose rows keep `loops.UNROLL` vectors of each in registers
 
 
 def join(kernel: Kernel) -> Kernel:
@@ -34,6 +34,13 @@ def _concerned(body: Sequence[Stmt]) -> bool:
     if len(reductions) > 1 and any(len(g) > 1 for g in _Order(body).group.values()):
         return True
     return any(_concerned(s.body) for s in body if isinstance(s, (Loop, Reduce)))
+
+
+def most(s: Reduce) -> int:
+    """How many results like those of `s` one reduction has at most: more, where a row is fewer vectors."""
+    lanes = 64 // max(wide_type(a.type).bytes for a in s.accumulators)
+    vectors = -(-s.vars[-1].extent // lanes) if s.tree == "row" else UNROLL
+    return MOST * UNROLL // min(max(vectors, 1), UNROLL)
 
 
 class _Joined(Clone):
@@ -160,7 +167,7 @@ def _alike(group: Sequence[Reduce], s: Reduce) -> bool:
     if s.tree != r.tree or [v.extent for v in r.vars] != extents or 0 in extents:
         return False
     every = [a for x in (*group, s) for a in x.accumulators]
-    if len(every) > MOST or len({wide_type(a.type).bytes for a in every}) > 1:
+    if len(every) > most(s) or len({wide_type(a.type).bytes for a in every}) > 1:
         return False
     if dominating_bytes(r.body) != dominating_bytes(s.body):
         return False

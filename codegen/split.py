@@ -26,7 +26,7 @@ from .coalesce import coalesce
 from .combine import COMBINE, COMBINE_BOOL, wide_type
 from .fold import Fold, is_zero, prune
 from .index import Div, Index, Mod, Var, constant, of, unmask
-from .jam import Jam
+from .jam import Jam, rows_of
 from .join import join
 from .loops import (
     BLOCK,
@@ -46,6 +46,7 @@ from .loops import (
     Update,
     Value,
 )
+from .turns import write_out
 from .vectorize import hidden
 
 VECTOR = 16  # lanes that cuts of a vector loop are multiples of
@@ -60,10 +61,10 @@ MIN_SCALAR = 4  # extent that the piece without masks of a loop around others ha
 
 @lru_cache(64)
 def prepare(kernel: Kernel) -> Kernel:
-    """The kernel as it is emitted: reductions joined, nests coalesced, loops split."""
+    """The kernel as it is emitted: reductions written out and joined, nests coalesced, loops split."""
     if kernel.prepared:
         return kernel
-    kernel = coalesce(join(kernel))
+    kernel = coalesce(join(write_out(kernel)))
     inner = sole(kernel.body) is None
     for split in (_Phases(inner), _Borders(inner)) if _concerned(kernel.body) else (Fold(),):
         kernel = replace(kernel, body=prune(split.body(kernel.body)))
@@ -358,7 +359,7 @@ class _Borders(_Split):
         self.hot = True
 
     def cuts(self, s: Loop) -> list[int]:
-        """Where to cut the range of a loop; nowhere, if that does not pay."""
+        """Where to cut the range of a loop; nowhere, if that does not pay or its turns will all stand side by side."""
         extent = s.var.extent
         vector = not any(isinstance(x, (Loop, Contract)) for x in statements(s.body))
         points: set[int] = set()
@@ -374,7 +375,7 @@ class _Borders(_Split):
             return []
         if len(pieces) > PIECES:
             cuts = [p for p in (lo, hi) if 0 < p < extent]
-        return cuts if (len(cuts) + 1) * _size(s.body) <= 2 * STATEMENTS else []
+        return cuts if (len(cuts) + 1) * _size(s.body) <= 2 * STATEMENTS and rows_of(s) < extent else []
 
 
 def _decided(e: Index, lo: int, hi: int, var: Var) -> tuple[int, ...]:

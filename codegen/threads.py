@@ -193,6 +193,7 @@ def _cut(function: Function, threads: int) -> tuple[int, int]:
     if function.few:
         return min(function.few * threads, -(-function.outer // function.grain)), function.grain
     chunks = min(max(function.work // CHUNK, 4), EACH * threads, CHUNKS)
+    chunks = max(chunks // threads, 1) * threads  # as many for each
     grain = GRAIN if function.outer >= 2 * GRAIN * chunks else function.grain
     return min(chunks, -(-function.outer // grain)), grain
 

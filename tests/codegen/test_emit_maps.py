@@ -7,9 +7,11 @@ import pytest
 from kernel_tools import NUMPY, buffer, compiled, execute, kernel, same_bits, sample
 
 from codegen import jit
+from codegen.assemble import assembly
 from codegen.coalesce import coalesce
+from codegen.emit import emit
 from codegen.index import ZERO, Datum, Index, Var, constant, flatten, floordiv, masked, mod, of
-from codegen.loops import Apply, Check, Const, IndexValue, InRange, Load, Loop, Param, Store
+from codegen.loops import Apply, Check, Const, IndexValue, InRange, Load, Loop, Param, Store, Update
 from codegen.ranges import extent as outer_extent
 from codegen.scalar import B1, F16, F32, F64, I32, I64, TYPES, U8, Type
 
@@ -295,3 +297,15 @@ def test_a_scalar_that_the_loop_overwrites_is_read_once() -> None:
     a = Load(F32, y, of(i))
     total = Apply("add", F32, (a, first))
     assert outer_extent(kernel([first, Loop(i, [a, total, Store(y, of(i), total)])], y), jit.target()) == 1
+
+
+def test_a_checked_index_is_compared_once() -> None:
+    """The branch knows that it is right; only where it is not, zero takes its place."""
+    target = jit.target("x86-64-v3")
+    x, q, y = buffer(F32, 30), buffer(I64, 50), buffer(F32, 30, "out")
+    i = Var(50)
+    raw, a = Load(I64, q, of(i)), Load(F32, x, ZERO)
+    checked = Check(I64, raw, 30, 9)
+    k = kernel([Loop(i, [raw, a, checked, Update("sum", y, Index({Datum(checked, 30): 1}, 0), a)])], q, x, y)
+    text = assembly(emit(k, target, "k"), target)
+    assert text.count("$30") + text.count("$29") == 1

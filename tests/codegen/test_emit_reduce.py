@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from kernel_tools import ABSENT, NUMPY, buffer, column_tree, compiled, execute, kernel, row_tree, same_bits, sample
 
 from codegen import jit
+from codegen.assemble import assembly
+from codegen.emit import emit
 from codegen.index import ZERO, Var, flatten, of
 from codegen.loops import Accumulator, Apply, IndexValue, Kernel, Load, Loop, Reduce, Result, Store, Update
 from codegen.scalar import B1, F16, F32, F64, I8, I32, I64, U8, Type
 
 ALL = ("sum", "max", "prod", "min")
-SHAPES = ((1, 1), (1, 7), (1, 17), (1, 64), (1, 100), (1, 513), (1, 5000), (3, 5), (7, 600), (5, 512), (40, 33))
+SHAPES = ((1, 1), (1, 7), (1, 17), (1, 64), (1, 100), (1, 513), (1, 5000), (3, 5), (7, 600), (5, 512), (40, 33),
+          (6, 1), (6, 2), (33, 4), (9, 8), (9, 9))  # fmt: skip
 
 
 def full_reduction(type: Type, rows: int, n: int, tree: str, ops: tuple[str, ...] = ALL) -> Kernel:
@@ -242,3 +247,15 @@ def test_extrema_are_one_short_chain() -> None:
     """The larger element in one instruction and NaN beside it: no sum of the two that would carry NaN on."""
     asm = compiled(full_reduction(F32, 1, 4000, "row", ("max",)), "x86-64-v4").asm
     assert "vrangeps" in asm and "vaddps" not in asm and "vaddss" not in asm
+
+
+@pytest.mark.parametrize("type, n, widest", [(F32, 7, "ymm"), (F32, 3, "xmm"), (F32, 9, "zmm"), (F64, 3, "ymm")])
+def test_short_rows_have_no_more_lanes_than_they_need(type: Type, n: int, widest: str) -> None:
+    target = jit.target("x86-64-v4")
+    x, y = buffer(type, 100 * n), buffer(type, 100, "out")
+    i, j = Var(100), Var(n)
+    a = Load(type, x, flatten((of(i), of(j)), (100, n)))
+    r = Reduce((j,), [a], (Accumulator("sum", type, a),), "row")
+    k = kernel([Loop(i, [r, v := Result(type, r), Store(y, of(i), v)])], x, y)
+    text = assembly(emit(k, target, "k"), target)
+    assert max(re.findall(r"%([xyz]mm)\d", text)) == widest

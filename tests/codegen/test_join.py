@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from kernel_tools import COMBINE, buffer, column_tree, execute, kernel, row_tree, same_bits, sample
+from kernel_tools import COMBINE, NUMPY, buffer, column_tree, execute, kernel, row_tree, same_bits, sample
 
 from codegen.analysis import statements
 from codegen.coalesce import coalesce
-from codegen.index import Index, Var, of
+from codegen.index import ZERO, Index, Var, masked, of
+from codegen.jit import target
 from codegen.join import MOST, join
-from codegen.loops import Accumulator, Apply, Buffer, Kernel, Load, Loop, Reduce, Result, Stmt, Store, Value
-from codegen.scalar import F32, F64, I32, Type
+from codegen.loops import Accumulator, Apply, Buffer, InRange, Kernel, Load, Loop, Reduce, Result, Stmt, Store, Value
+from codegen.scalar import B1, F16, F32, F64, I32, Type
 from codegen.split import prepare
 from codegen.verify import verify
 
@@ -135,3 +136,69 @@ def test_what_is_not_alike_stays_apart() -> None:
 def test_no_more_results_than_registers() -> None:
     k = rows(" ".join(["sum"] * (MOST + 2)), 4, 500)
     assert count(k, Reduce) == 2
+
+
+# turns of a loop ------------------------------------------------------------------------------------------------
+def correlations(
+    turns: int, rows: int, columns: int, type: Type = F32, tree: str = "row", shared: bool = True
+) -> Kernel:
+    """y[b, p, q] = Σ a[b, r, c] · x[b, r + p, c + q], zeros around x; without `shared` the first factor moves, too."""
+    a, x, y = (buffer(type, n, role) for n, role in (
+        (2 * rows * (columns + turns), "in"), (2 * rows * columns, "in"), (2 * turns * turns, "out")))  # fmt: skip
+    b, p, q, r, c = Var(2, "b"), Var(turns, "p"), Var(turns, "q"), Var(rows, "r"), Var(columns, "c")
+    row, column = of(r) + of(p) + -1, of(c) + of(q) + -1
+    inside = InRange(B1, row, 0, rows), InRange(B1, column, 0, columns)
+    both = Apply("and", B1, inside)
+    shift = ZERO if shared else of(q)
+    u = Load(type, a, (of(b) * rows + of(r)) * (columns + turns) + of(c) + shift)
+    v = Load(type, x, (of(b) * rows + masked(row, rows)) * columns + masked(column, columns), both)
+    s = Reduce((r, c), [u, *inside, both, v, w := Apply("mul", type, (u, v))], (Accumulator("sum", type, w),), tree)
+    end: list[Stmt] = [s, total := Result(type, s), Store(y, (of(b) * turns + of(p)) * turns + of(q), total)]
+    return kernel([Loop(b, [Loop(p, [Loop(q, end)])])], a, x, y)
+
+
+@pytest.mark.parametrize("type", [F16, F32, F64, I32], ids=str)
+@pytest.mark.parametrize("turns, rows, columns", [(2, 3, 1), (3, 7, 7), (3, 5, 17), (5, 9, 4), (7, 7, 7), (4, 3, 100)])
+def test_turns_that_read_the_same_have_the_same_bits(turns: int, rows: int, columns: int, type: Type) -> None:
+    k = correlations(turns, rows, columns, type)
+    verify(prepare(k))
+    a, x = sample(type, 2 * rows * (columns + turns)), sample(type, 2 * rows * columns, 1)
+    joint, apart = (np.zeros(2 * turns * turns, NUMPY[type]) for _ in range(2))
+    execute(k, a, x, joint, splits=(1,))
+    execute(unjoined(k), a, x, apart)
+    assert same_bits(joint, apart) and np.any(joint)
+
+
+@pytest.mark.parametrize(
+    "turns, columns, results",
+    [
+        (3, 7, 9),  # all turns of both loops
+        (7, 7, 7),  # of one: 49 results are too many
+        (3, 30, 3),  # rows of two vectors, so 8 at most
+        (3, 100, 3),
+        (7, 100, 1),
+        (9, 7, 1),
+    ],
+)  # fmt: skip
+def test_turns_of_a_loop_are_results_of_one_reduction(turns: int, columns: int, results: int) -> None:
+    found = [s for s in statements(prepare(correlations(turns, 7, columns)).body) if isinstance(s, Reduce)]
+    assert {len(s.accumulators) for s in found} == {results}
+    if results == 9:
+        assert sum(isinstance(s, Load) for s in found[0].body) == 10
+
+
+def test_turns_that_share_nothing_stay_a_loop() -> None:
+    for k in (correlations(3, 7, 7, shared=False), correlations(3, 20, 7, tree="column")):
+        assert all(len(s.accumulators) < 9 for s in statements(prepare(k).body) if isinstance(s, Reduce))
+
+
+@pytest.mark.skipif(not target().triple.startswith("x86_64"), reason="AVX2")
+@pytest.mark.parametrize("type, columns", [(F64, 5), (F64, 7), (F32, 13)])
+def test_half_a_mask_that_is_surely_false_loads_nothing(type: Type, columns: int) -> None:
+    """A row's condition and columns of which one half of the vector lies outside: LLVM 22 loaded all of that half."""
+    k = correlations(7, 9, columns, type)
+    a, x = sample(type, 2 * 9 * (columns + 7)), sample(type, 2 * 9 * columns, 1)
+    joint, apart = (np.zeros(2 * 49, NUMPY[type]) for _ in range(2))
+    execute(k, a, x, joint, target="x86-64-v3")
+    execute(unjoined(k), a, x, apart)
+    assert same_bits(joint, apart) and np.any(joint)

@@ -11,11 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from kernel_tools import TARGET, buffer, compiled, same_bits, sample
+from test_emit_contract import product
 from test_machine_code import square
 
 import tinyad as ad
@@ -23,7 +25,7 @@ from codegen import elf, jit, threads
 from codegen.index import Datum, Index, Var, of
 from codegen.loops import Apply, Check, Kernel, Load, Loop, Store
 from codegen.pool import MOST, pool_text
-from codegen.scalar import F32, I64
+from codegen.scalar import F32, F64, I8, I64
 from tinyad.realize import _code_generator
 
 ROOT = Path(__file__).parents[2]
@@ -476,3 +478,31 @@ print(sorted(blocked))
         OPENBLAS_NUM_THREADS="1",
     )
     assert done.stdout.strip() == "[False, True, True]", done.stderr
+
+
+LEAST = threads.LEAST
+
+
+@pytest.mark.parametrize(
+    "kernel, shared",
+    [
+        (product(F32, 48, 48, 48), False),  # 2 µs
+        (product(F32, 200, 33, 17), False),
+        (product(F32, 96, 96, 96), True),
+        (square(100_000, I8), False),
+        (square(100_000, F64), True),
+    ],
+    ids=["48", "200x17x33", "96", "bytes", "doubles"],
+)
+def test_little_work_is_for_one_thread(kernel: Kernel, shared: bool) -> None:
+    code = compiled(kernel, "x86-64-v3")
+    assert (code.functions[0].work >= LEAST) == shared
+
+
+@pytest.mark.parametrize("workers", [2, 3, 4])
+def test_each_thread_has_as_many_chunks(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "CHUNK", 8000)
+    (function,) = compiled(square(1 << 20)).functions
+    for work in range(8_000, 200_000, 7_000):
+        chunks, _ = threads._cut(replace(function, work=work), workers)
+        assert chunks % workers == 0 and chunks >= workers
