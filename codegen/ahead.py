@@ -16,7 +16,7 @@ from .builder import I64, Val, const, ty
 from .frame import Frame
 from .index import Index, Var, floordiv, of, substitute
 from .loops import Buffer, Load, Loop, Reduce, Stmt
-from .vectorize import hidden
+from .vectorize import hidden, share
 
 LINE: Final = 64
 LEAST: Final = 1 << 10  # bytes of a row from which fetching it pays,
@@ -80,15 +80,12 @@ def shares(body: Sequence[Stmt], own: Sequence[Var]) -> list[tuple[Load, Var]]:
         if not isinstance(x, Load) or x.mask is not None or x.index.data():
             continue
         around = [v for v in x.index.variables() if v not in own]
-        if len(around) == 1 and not hidden(x.index, around[0]):
-            share = x.index.coefficient(around[0])
-            low, high = (x.index + Index({around[0]: -share})).bounds
-            if low >= 0 and high < share and FACTOR <= share * x.type.bytes <= MOST:
-                out.append((x, around[0]))
+        if len(around) == 1 and FACTOR <= share(x.index, around[0]) * x.type.bytes <= MOST:
+            out.append((x, around[0]))
     return out
 
 
-def share(f: Frame, x: Load, around: Var, part: Val, parts: int) -> None:
+def fetch_share(f: Frame, x: Load, around: Var, part: Val, parts: int) -> None:
     """Fetches one of so many parts of what a load will read in the next turn of the loop `around`."""
     e = Index({around: x.index.coefficient(around)}, x.index.coefficient(around))
     size = -(-x.index.coefficient(around) * x.type.bytes // (LINE * parts)) * LINE

@@ -27,7 +27,7 @@ from dataclasses import replace
 from functools import partial
 
 from . import address, domain
-from .ahead import share, shares
+from .ahead import fetch_share, shares
 from .builder import I64, Val, const, ty
 from .combine import identity, wide_type
 from .epilogue import Tile, finish_sums, is_short, run_epilogue
@@ -203,7 +203,7 @@ class _Nest:
             row = b.binary("udiv", b.binary("sub", m, m0), const(I64, p.mr))
             number = b.binary("add", b.binary("mul", panel, const(I64, down)), row)
             for x, around in self.shares:
-                share(self.f, x, around, number, down * -(-self.columns.var.extent // p.nr))
+                fetch_share(self.f, x, around, number, down * -(-self.columns.var.extent // p.nr))
 
     def _inside(self, side: Side, at: Val) -> Val:
         """Where a tile that is not packed starts: so that all of it exists."""

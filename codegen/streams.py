@@ -6,13 +6,13 @@ from functools import lru_cache
 
 from .analysis import is_leaf, statements
 from .generic import generic
-from .index import Index, of, unmask
+from .index import of, unmask
 from .loops import Buffer, Check, Contract, Kernel, Load, Loop, Reduce, Store, Update
 from .parts import parts
 from .ranges import range_of
 from .split import prepare
 from .text import canonical
-from .vectorize import hidden
+from .vectorize import share
 
 
 def body(kernel: Kernel) -> str | None:
@@ -89,8 +89,6 @@ def walked(kernel: Kernel) -> tuple[int, list[int]] | None:
         if isinstance(s, Contract):
             return None
         if isinstance(s, Load):
-            share = s.index.coefficient(loop.var)
-            lo, hi = (s.index + Index({loop.var: -share})).bounds if share else (0, 0)
-            alike = share * loop.var.extent == s.buffer.size and lo >= 0 and hi < share
-            shares[s.buffer] = shares.get(s.buffer, True) and alike and not hidden(s.index, loop.var)
+            all_of_it = share(s.index, loop.var) * loop.var.extent == s.buffer.size
+            shares[s.buffer] = shares.get(s.buffer, True) and all_of_it
     return loop.var.extent, [i for i, b in enumerate(kernel.buffers) if shares.get(b, False)]

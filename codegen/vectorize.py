@@ -148,6 +148,16 @@ def hidden(e: Index, var: Var) -> bool:
     return any(isinstance(a, (Div, Mod, Masked)) and var in a.index.variables() for a in e.terms)
 
 
+def share(e: Index, var: Var) -> int:
+    """How many elements each turn of `var` has for itself, one turn's after the other's from 0 on; 0 if `e` may leave
+    them."""
+    out = e.coefficient(var)
+    if out <= 0 or hidden(e, var):
+        return 0
+    low, high = (e + Index({var: -out})).bounds
+    return out if low >= 0 and high < out else 0
+
+
 def unit_strides(body: Sequence[Stmt], var: Var) -> bool:
     """Whether every access steps by 0 or 1 in `var`: scans over anything else run faster one by one."""
     for s in statements(body):
